@@ -1,0 +1,141 @@
+# Every task of the project; `./justw` runs these on a machine without just.
+# Recipes pass extra arguments on: `just train --training-epochs 10`.
+
+set dotenv-load
+set positional-arguments
+set quiet
+
+export KERAS_BACKEND := env("KERAS_BACKEND", "tensorflow")
+export TF_CPP_MIN_LOG_LEVEL := env("TF_CPP_MIN_LOG_LEVEL", "3")
+export DO_NOT_TRACK := env("DO_NOT_TRACK", "1")
+# uv trusts what the machine trusts (a company's proxy, say), or what it brings where that is not found
+export UV_SYSTEM_CERTS := env("UV_SYSTEM_CERTS", path_exists("/etc/ssl/certs/ca-certificates.crt"))
+
+# What git stores of uv.lock: no download addresses. The open requires-python makes uv look them up again.
+lock_filter := '''sed -E -e 's|\{ url = "[^"]*/([^/"]+)"|{ filename = "\1"|' -e 's|registry = "http[^"]*"|registry = "index"|' -e 's|^requires-python = .*|requires-python = ">=3"|' '''
+
+# `setup` keeps .venv right and is quick when it is; everything after it can leave it as it is.
+run := "uv run --no-sync"
+
+[private]
+default:
+    {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Install the locked packages into .venv
+[group('set-up')]
+setup *ARGS:
+    #!/bin/sh
+    set -eu
+    if ! reason=$(git ls-files -- uv.lock 2>&1); then
+        echo "setup: works in a clone made by git only ($reason)" >&2
+        exit 1
+    fi
+    filter={{ quote(trim(lock_filter)) }}
+    if [ "$(git config --get filter.lock-without-addresses.clean)" != "$filter" ]; then
+        git config filter.lock-without-addresses.clean "$filter"
+    fi
+    quiet=--quiet
+    if [ ! -d .venv ]; then
+        echo 'setup: installing the locked packages into .venv (3 GB, some minutes the first time)' >&2
+        # someone who waits sees the progress
+        [ ! -t 2 ] || quiet=
+    fi
+    # --inexact leaves groups that were added by hand
+    uv sync --inexact $quiet "$@"
+    # uv wrote the addresses back: the content that git stores is the same, its size on disk is not
+    if git diff --quiet -- uv.lock; then
+        git add uv.lock
+    fi
+
+# Make data/penguins.csv from the palmerpenguins package
+[group('set-up')]
+data: setup
+    {{ run }} --with palmerpenguins==0.1.6 src/scripts/penguins.py
+
+# Remove what runs made: models, captures, reports (never data/ and .venv)
+[group('set-up')]
+clean:
+    [ ! -d .venv ] || {{ run }} src/scripts/stop.py
+    rm -rf .demo .metaflow .rookery mlflow.db* mlruns
+
+# Go through the whole loop once: train, deploy, predict, monitor
+[group('loop')]
+demo *ARGS: setup
+    {{ run }} src/scripts/demo.py "$@"
+
+# Train, evaluate and register a model
+[group('loop')]
+train *ARGS: setup
+    {{ run }} src/pipelines/training.py run "$@"
+
+# Deploy the newest registered model
+[group('loop')]
+deploy *ARGS: setup
+    {{ run }} src/pipelines/deployment.py run "$@"
+
+# Send traffic to the endpoint
+[group('loop')]
+traffic *ARGS: setup
+    {{ run }} src/pipelines/traffic.py run --mode traffic "$@"
+
+# Label what was captured
+[group('loop')]
+labels *ARGS: setup
+    {{ run }} src/pipelines/traffic.py run --mode labels "$@"
+
+# Compare what was captured with what the model was trained on
+[group('loop')]
+monitor *ARGS: setup
+    {{ run }} src/pipelines/monitoring.py run "$@"
+
+# Serve the deployed model on http://127.0.0.1:8080
+[group('servers')]
+serve *ARGS: setup
+    {{ run }} src/scripts/serve.py "$@"
+
+# Stop the server that `serve` or `deploy` started
+[group('servers')]
+stop *ARGS: setup
+    {{ run }} src/scripts/stop.py "$@"
+
+# Send one sample request to the server
+[group('servers')]
+sample *ARGS: setup
+    {{ run }} src/scripts/sample.py "$@"
+
+# Count what was captured, by model version
+[group('servers')]
+sqlite *ARGS: setup
+    {{ run }} src/scripts/captures.py "$@"
+
+# Show runs and models on http://127.0.0.1:5000
+[group('servers')]
+mlflow *ARGS: setup
+    {{ run }} src/scripts/mlflow_server.py "$@"
+
+# Run the tests
+[group('quality')]
+test *ARGS: setup
+    {{ run }} pytest "$@"
+
+# Check format, style, types, import layers and uv.lock
+[group('quality')]
+lint: setup
+    git cat-file -e :uv.lock
+    ! git grep --cached --quiet --fixed-strings '://' -- uv.lock || \
+        { echo 'lint: uv.lock is staged with download addresses: run `just setup` and `git add --renormalize uv.lock`' >&2; exit 1; }
+    {{ run }} ruff format --check
+    {{ run }} ruff check
+    {{ run }} pyright
+    {{ run }} lint-imports --no-logo
+
+# Fix what can be fixed, and format
+[group('quality')]
+format *ARGS: setup
+    {{ run }} ruff check --fix-only "$@"
+    {{ run }} ruff format "$@"
+
+# Check types
+[group('quality')]
+types *ARGS: setup
+    {{ run }} pyright "$@"
