@@ -1,0 +1,182 @@
+"""Reading and cleaning the table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import ROOT
+from inference.errors import DatasetError, InvalidRecordsError
+from inference.wire import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from common.settings import DatasetSettings
+
+SHUFFLE_SEED = 42
+SHOWN_REJECTS = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read and cleaned.
+
+    Attributes:
+        rows: One column a feature, in the schema's order and types, then the target. Missing
+            numbers are NaN, missing categories None. The index holds line numbers of the file.
+        rejected: Rows that could not be used: line number and reason.
+        hash: SHA-256 of the file.
+    """
+
+    rows: pd.DataFrame
+    target: str
+    rejected: tuple[tuple[int, str], ...]
+    hash: str
+    path: Path
+
+    def shuffled(self, seed: int) -> Table:
+        """Return the table with its rows in another order."""
+        return replace(self, rows=self.rows.sample(frac=1, random_state=seed))
+
+
+def read_table(settings: DatasetSettings, path: Path | None = None) -> Table:
+    """Read the CSV file and keep the rows that fit the schema.
+
+    Args:
+        settings: Describe the table.
+        path: Read this file instead of the configured one.
+
+    Raises:
+        DatasetError: The file is missing, empty, or not such a table, or too many of its rows
+            cannot be used.
+    """
+    import pandas as pd  # noqa: PLC0415 - a second that only steps which read a table pay
+
+    path = ROOT / (path or settings.path)
+    lines, digest = read_lines(path)
+    header, *body = lines
+    require_columns(settings, header, path)
+
+    missing = frozenset(settings.placeholders)
+    numbers = set(settings.numbers)
+    records, targets, positions, rejected = [], [], [], []
+    for position, line in enumerate(body, start=2):
+        if len(line) != len(header):
+            rejected.append((position, f"{len(line)} values instead of {len(header)}"))
+            continue
+        cells = {name: cell.strip() for name, cell in zip(header, line, strict=True)}
+        target = cells[settings.target]
+        if target not in settings.classes:
+            shown = "is missing" if target in missing else f"{target!r} is not a known class"
+            rejected.append((position, f"{settings.target} {shown}"))
+            continue
+        records.append(
+            {
+                name: None
+                if cells[name] in missing
+                else number(cells[name])
+                if name in numbers
+                else cells[name]
+                for name in settings.features
+            }
+        )
+        targets.append(target)
+        positions.append(position)
+
+    bad = row_problems(settings, records)
+    rejected += [(positions[row], text) for row, text in bad.items()]
+    rejected.sort()
+    if len(rejected) > settings.max_rejected * len(body):
+        shown = "; ".join(f"line {line}: {text}" for line, text in rejected[:SHOWN_REJECTS])
+        raise DatasetError(
+            f"{path}: {len(rejected)} of {len(body)} rows cannot be used, more than the share of"
+            f" {settings.max_rejected:g} that dataset.max_rejected allows ({shown})"
+        )
+    good = [row for row in range(len(records)) if row not in bad]
+    rows = pd.DataFrame(
+        {
+            name: pd.Series(
+                [records[row][name] for row in good],
+                index=[positions[row] for row in good],
+                dtype=float if feature.kind == "number" else object,
+            )
+            for name, feature in settings.features.items()
+        }
+    )
+    rows[settings.target] = [targets[row] for row in good]
+    return Table(rows, settings.target, tuple(rejected), digest, path)
+
+
+def read_lines(path: Path) -> tuple[list[list[str]], str]:
+    """Read a CSV file into its lines of cells, and hash it."""
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+        lines = list(csv.reader(text.splitlines(keepends=True), strict=True))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: there is no such file; set dataset.path") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
+    lines = [line for line in lines if line]
+    if len(lines) < 2:  # noqa: PLR2004 - a header and a row
+        raise DatasetError(f"{path}: the file holds no rows")
+    return lines, hashlib.sha256(content).hexdigest()
+
+
+def require_columns(settings: DatasetSettings, header: list[str], path: Path) -> None:
+    """Stop unless the header names the target and every feature once."""
+    if len(header) == 1:
+        other = next((mark for mark in ";\t|" if mark in header[0]), None)
+        found = f"; it looks as if {other!r} separates them" if other else ""
+        raise DatasetError(f"{path}: one column only, so the delimiter is not ','{found}")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path}: the header names {', '.join(twice)} twice")
+    lacking = [name for name in (settings.target, *settings.features) if name not in header]
+    if lacking:
+        raise DatasetError(
+            f"{path}: column {', '.join(lacking)} is missing; the file has {', '.join(header)}"
+        )
+
+
+def row_problems(settings: DatasetSettings, records: list[dict]) -> dict[int, str]:
+    """Return what is wrong with each bad row, by its position in `records`."""
+    try:
+        settings.check(records)
+    except InvalidRecordsError as error:
+        found: dict[int, str] = {}
+        for problem in error.problems:
+            text = f"{problem['column']}: {problem['expected']}, not {problem.get('value')!r}"
+            found.setdefault(problem["row"], text)
+        return found
+    return {}
+
+
+def is_production() -> bool:
+    """Whether this process runs under the Metaflow profile `production`."""
+    return os.environ.get("METAFLOW_PROFILE") == "production"
+
+
+def shuffle_seed() -> int:
+    """Return the seed to shuffle with: always the same in development, fresh in production."""
+    return int.from_bytes(os.urandom(4)) if is_production() else SHUFFLE_SEED
+
+
+def require_rows_per_class(settings: DatasetSettings, rows: pd.DataFrame, folds: int) -> None:
+    """Stop unless every class has a row for each fold.
+
+    Raises:
+        DatasetError: A class has too few rows.
+    """
+    counts = rows[settings.target].value_counts()
+    for name in settings.classes:
+        if (count := int(counts.get(name, 0))) < folds:
+            raise DatasetError(
+                f"class {name!r} has {count} rows, too few for {folds} folds; add rows, use fewer"
+                " --folds, or remove the class from dataset.classes"
+            )

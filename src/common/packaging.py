@@ -1,0 +1,154 @@
+"""From fitted transformers and network to a model's files: one ONNX graph, and proof of it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inference.engine import (
+    GRAPH,
+    NETWORK,
+    OUTPUT,
+    TRANSFORMERS,
+    TRUSTED_TYPES,
+    KerasEngine,
+    OnnxEngine,
+)
+from inference.errors import ModelError
+from inference.predictor import SCHEMA
+from inference.schema import Schema, to_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLERANCE = 1e-5
+GENERATED_ROWS = 1_000
+UNSEEN = "a value that training never saw"
+REFERENCE = "reference.parquet"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model as bytes: what a Metaflow artifact can hold without importing TensorFlow.
+
+    Attributes:
+        disagreement: Largest difference found between the probabilities of the two engines.
+    """
+
+    graph: bytes
+    network: bytes
+    transformers: bytes
+    disagreement: float
+
+    def write(self, folder: Path, schema: Schema, reference: pd.DataFrame) -> None:
+        """Write the model's folder, with its schema and reference data."""
+        folder.mkdir(parents=True)
+        (folder / GRAPH).write_bytes(self.graph)
+        (folder / NETWORK).write_bytes(self.network)
+        (folder / TRANSFORMERS).write_bytes(self.transformers)
+        schema.write(folder / SCHEMA)
+        reference.to_parquet(folder / REFERENCE)
+
+
+def package(schema: Schema, transformers: Any, network: Any, rows: pd.DataFrame) -> ModelFiles:  # noqa: ANN401
+    """Build the graph, and prove that it answers as Keras and scikit-learn do.
+
+    Raises:
+        ModelError: The two engines disagree; the message shows the worst row.
+    """
+    import skops.io  # noqa: PLC0415 - imports scikit-learn, 3 s
+
+    graph = build_graph(schema, transformers, network)
+    disagreement = prove_agreement(
+        schema, OnnxEngine(graph), KerasEngine(transformers, network), rows
+    )
+    serialized = skops.io.dumps(transformers)
+    untrusted = set(skops.io.get_untrusted_types(data=serialized)) - set(TRUSTED_TYPES)
+    if untrusted:
+        raise ModelError(f"the transformers hold types that are not trusted: {sorted(untrusted)}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / NETWORK
+        network.save(path)
+        return ModelFiles(graph, path.read_bytes(), serialized, disagreement)
+
+
+def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # noqa: ANN401
+    """Join the transformers and the network into one ONNX graph.
+
+    Its inputs are the features by name, shape (rows, 1), float32 or text; its output is
+    `probabilities`, shape (rows, classes).
+    """
+    import onnx  # noqa: PLC0415 - only training builds graphs
+    import skl2onnx  # noqa: PLC0415
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType  # noqa: PLC0415
+
+    kinds = {"number": FloatTensorType, "category": StringTensorType}
+    first = skl2onnx.to_onnx(
+        transformers,
+        initial_types=[(n, kinds[f.kind]([None, 1])) for n, f in schema.features.items()],
+        target_opset={"": 15, "ai.onnx.ml": 3},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH
+        network.export(path, format="onnx", verbose=False)
+        second = onnx.load(path)
+
+    second = onnx.compose.add_prefix(second, "network/")
+    first.ir_version = second.ir_version = min(first.ir_version, second.ir_version)
+    joined = onnx.compose.merge_models(
+        first, second, io_map=[(first.graph.output[0].name, second.graph.input[0].name)]
+    )
+    renamed = onnx.helper.make_node("Identity", [joined.graph.output[0].name], [OUTPUT])
+    joined.graph.node.append(renamed)
+    joined.graph.output[0].name = OUTPUT
+    onnx.checker.check_model(joined)
+    return joined.SerializeToString()
+
+
+def prove_agreement(
+    schema: Schema, graph: OnnxEngine, reference: KerasEngine, rows: pd.DataFrame
+) -> float:
+    """Compare the engines on every row, and on rows that are harder than those of training.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        ModelError: It is larger than 1e-5.
+    """
+    known = to_records(rows[list(schema.features)])
+    records = [
+        *known,
+        *({**record, name: None} for record in known for name in schema.features),
+        *({**known[0], name: UNSEEN} for name in schema.categories),
+        *generate(schema, GENERATED_ROWS),
+    ]
+    columns = schema.columns(records)
+    difference = np.abs(graph.probabilities(columns) - reference.probabilities(columns)).max(axis=1)
+    # NaN must count as the worst difference, not as none
+    worst = int(np.where(np.isnan(difference), np.inf, difference).argmax())
+    if not difference[worst] <= TOLERANCE:
+        raise ModelError(
+            f"the ONNX graph and Keras disagree by {difference[worst]:.2g} (at most {TOLERANCE:g} is"
+            f" allowed) on {records[worst]}; nothing was registered"
+        )
+    return float(difference[worst])
+
+
+def generate(schema: Schema, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return random records that the schema allows, a tenth of their values missing."""
+    rng = np.random.default_rng(seed)
+    columns = {}
+    for name, feature in schema.features.items():
+        if feature.kind == "number":
+            low, high = feature.range or (-1000.0, 1000.0)
+            values = rng.uniform(low, high, count).tolist()
+        else:
+            values = rng.choice([*feature.categories, UNSEEN], count).tolist()
+        missing = rng.random(count) < 0.1  # noqa: PLR2004 - a tenth
+        columns[name] = [None if gone else v for gone, v in zip(missing, values, strict=True)]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,96 @@
+"""Logging a trained model to MLflow, and registering it."""
+
+import importlib.metadata
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import inference
+from common.registry import CHALLENGER
+from inference.model import ARTIFACT
+from inference.predictor import Predictor
+from inference.schema import Schema, to_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+
+    from common.packaging import ModelFiles
+
+# What a served model imports: the graph's engine, the checks, and MLflow's own loader.
+REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "orjson", "pandas", "pydantic")
+EXAMPLE_ROWS = 3
+SOURCE = Path(inference.__file__).parent
+
+
+def requirements() -> list[str]:
+    """Return the packages that serving needs, at the versions that are installed here."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS]
+
+
+def signature(schema: Schema) -> "ModelSignature":
+    """Return MLflow's description of what goes in and what comes out."""
+    from mlflow.models import ModelSignature  # noqa: PLC0415 - 4 s
+    from mlflow.types import ColSpec, DataType  # noqa: PLC0415
+    from mlflow.types import Schema as MlflowSchema  # noqa: PLC0415
+    from mlflow.types.schema import Map  # noqa: PLC0415
+
+    kinds = {"number": DataType.double, "category": DataType.string}
+    inputs = [
+        ColSpec(kinds[feature.kind], name, required=feature.required)
+        for name, feature in schema.features.items()
+    ]
+    outputs = [
+        ColSpec(DataType.string, "prediction"),
+        ColSpec(DataType.double, "confidence"),
+        ColSpec(Map(DataType.double), "probabilities"),
+    ]
+    return ModelSignature(MlflowSchema(inputs), MlflowSchema(outputs))
+
+
+def register(
+    name: str,
+    run_id: str,
+    files: "ModelFiles",
+    schema: Schema,
+    reference: "pd.DataFrame",
+    tags: dict[str, str],
+) -> str:
+    """Log a model under an MLflow run, register it, and make it the challenger.
+
+    Args:
+        name: Name of the registered model.
+        run_id: The run that trained it.
+        files: The model.
+        schema: Travels with the model.
+        reference: The training table with its out-of-fold predictions; see `fitting.reference`.
+        tags: Tags of the version.
+
+    Returns:
+        The version's number.
+    """
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    example = reference[list(schema.features)].dropna().head(EXAMPLE_ROWS).reset_index(drop=True)
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+        folder = Path(scratch) / ARTIFACT
+        files.write(folder, schema, reference)
+        # what is registered must load and answer as what was tried
+        predictor = Predictor.load(folder, engine="onnx")
+        predictor.predict(predictor.check(to_records(example)))
+        info = mlflow.pyfunc.log_model(
+            name=ARTIFACT,
+            python_model=str(SOURCE / "model.py"),
+            artifacts={ARTIFACT: str(folder)},
+            code_paths=[str(SOURCE)],
+            pip_requirements=requirements(),
+            signature=signature(schema),
+            input_example=example,
+            registered_model_name=name,
+        )
+    version = str(info.registered_model_version)
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    client.set_registered_model_alias(name, CHALLENGER, version)
+    return version

@@ -1,0 +1,67 @@
+"""Real rows through a version that has just gone live, and the way back if they fail."""
+
+from typing import TYPE_CHECKING
+
+from inference.backend import Backend, Release
+from inference.errors import BackendError, RookeryError
+from inference.local import ARTIFACTS
+from inference.predictor import Predictor
+from inference.schema import to_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLERANCE = 1e-4
+
+
+def smoke_test(backend: Backend, release: Release, rows: "pd.DataFrame") -> str:
+    """Ask the endpoint for predictions, and compare them with the model's own.
+
+    If anything is wrong, the backend goes back to the version before.
+
+    Args:
+        backend: Serves the release.
+        release: What should be live.
+        rows: Rows of the table, with or without their target.
+
+    Returns:
+        What was found, in words.
+
+    Raises:
+        BackendError: The endpoint serves another version, fails, or answers differently.
+    """
+    predictor = Predictor.load(release.path / ARTIFACTS)
+    records = predictor.check(to_records(rows[list(predictor.schema.features)]))
+    try:
+        answer = backend.invoke(records)
+        compare(
+            release.version, answer.model_version, predictor.predict(records), answer.predictions
+        )
+    except RookeryError as error:
+        raise BackendError(
+            f"version {release.version} failed its smoke test: {error}; {go_back(backend)}"
+        ) from error
+    return f"{len(records)} rows answered as the model itself does"
+
+
+def compare(version: str, live: str, expected: list[dict], given: list[dict]) -> None:
+    """Stop unless the endpoint answered as the version does."""
+    if live != version:
+        raise BackendError(f"the endpoint answers with version {live or 'unknown'}")
+    if len(given) != len(expected):
+        raise BackendError(f"{len(given)} predictions came back for {len(expected)} rows")
+    for row, (want, got) in enumerate(zip(expected, given, strict=True)):
+        worst = max(
+            abs(got["probabilities"].get(name, 2.0) - p)
+            for name, p in want["probabilities"].items()
+        )
+        if worst > TOLERANCE:
+            raise BackendError(f"row {row}: a probability differs by {worst:.2g}")
+
+
+def go_back(backend: Backend) -> str:
+    """Roll back, and say what came of it."""
+    try:
+        return f"version {backend.rollback()} serves again"
+    except RookeryError as error:
+        return f"and there is no way back: {error}"

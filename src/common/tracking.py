@@ -1,0 +1,180 @@
+"""MLflow's store: whether it answers, the experiment, and the run of a flow."""
+
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metaflow.util import get_username
+
+from common import ROOT
+from inference.engine import import_keras
+from inference.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from common.dataset import Table
+
+REACH_SECONDS = 5.0
+
+
+def require_reachable(uri: str) -> None:
+    """Stop if an MLflow server does not answer.
+
+    Raises:
+        RegistryError: Names the URI, the reason, and what to do.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    request = urllib.request.Request(f"{uri.rstrip('/')}/health")  # noqa: S310 - checked above
+    try:
+        with urllib.request.urlopen(request, timeout=REACH_SECONDS):  # noqa: S310 - checked above
+            return
+    except urllib.error.HTTPError:
+        # something answers; whether it lets us in shows when it is asked for something
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise RegistryError(
+            f"MLflow at {uri} does not answer ({reason}); start it with `just mlflow`, or unset"
+            " MLFLOW_TRACKING_URI to use the store in mlflow.db"
+        ) from error
+
+
+def open_experiment(name: str) -> str:
+    """Return the id of an experiment, which is made where there is none.
+
+    In a SQLite store its artifacts go beside the database: MLflow's default would be a folder
+    `mlruns` wherever the command happens to run.
+    """
+    import mlflow  # noqa: PLC0415 - 4 s
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location(name))
+        except MlflowException:
+            # another process may have made it in the meantime
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise RegistryError(f"MLflow experiment {name!r} was deleted; restore it, or purge it")
+    return found.experiment_id
+
+
+def artifact_location(name: str) -> str | None:
+    """Return where a new experiment's artifacts go; None leaves it to the server."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).parent / "mlruns" / name).resolve().as_uri()
+
+
+def start_run(experiment: str, name: str, flow: str) -> "Run":
+    """Start the MLflow run of a flow; it stays open until `finish`."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    return mlflow.MlflowClient().create_run(
+        open_experiment(experiment),
+        run_name=name,
+        tags={
+            "flow": flow,
+            "git_commit": git_commit(),
+            "mlflow.user": get_username() or "unknown",
+        },
+    )
+
+
+def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> None:
+    """Log a run's parameters, and the table that it trains on as its input."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    source = table.path.relative_to(ROOT) if table.path.is_relative_to(ROOT) else table.path
+    data = mlflow.data.from_pandas(
+        table.rows,
+        source=str(source),
+        name=table.path.stem,
+        targets=table.target,
+        # MLflow's own digest is short and of a sample
+        digest=table.hash[:36],
+    )
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_params(dict(params))
+        mlflow.log_input(data, context="training")
+        mlflow.set_tags({"dataset.sha256": table.hash, "dataset.rejected": len(table.rejected)})
+    # leaving the context has ended the run, which goes on in the next steps
+    mlflow.MlflowClient().update_run(run_id, status="RUNNING")
+
+
+@contextmanager
+def fold_run(parent: str, fold: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Keep the MLflow run of one fold, with its learning curve logged by itself.
+
+    Yields:
+        A function that logs the fold's scores.
+    """
+    import_keras()  # here, where its notices are kept quiet
+    import mlflow  # noqa: PLC0415 - 4 s
+    import mlflow.keras  # noqa: PLC0415
+
+    experiment = mlflow.get_run(parent).info.experiment_id
+    # mlflow.autolog would ask for TensorBoard, and log the model a second time
+    mlflow.keras.autolog(log_models=False)
+    try:
+        with mlflow.start_run(
+            experiment_id=experiment, run_name=f"fold-{fold}", parent_run_id=parent
+        ):
+            yield lambda scores: mlflow.log_metrics(dict(scores))
+    finally:
+        mlflow.keras.autolog(disable=True)
+
+
+def finish(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Log a run's last figures and mark it as finished."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    client = mlflow.MlflowClient()
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[mlflow.entities.Metric(name, value, now, 0) for name, value in metrics.items()],
+        tags=[mlflow.entities.RunTag(name, value) for name, value in tags.items()],
+    )
+    client.set_terminated(run_id, "FINISHED")
+
+
+def mark_failed(run_id: str, reason: str) -> None:
+    """Mark a run as failed, with the reason as a tag."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    client = mlflow.MlflowClient()
+    client.set_tag(run_id, "failure", reason[:1000])
+    client.set_terminated(run_id, "FAILED")
+
+
+def git_commit() -> str:
+    """Return the commit that is checked out, with + if files differ from it."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(  # noqa: S603 - fixed arguments
+        ["git", "-C", str(ROOT), *arguments],  # noqa: S607 - whichever git the user has
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()

@@ -1,0 +1,112 @@
+"""The card of a training run: scores, confusion matrix, learning curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metaflow import current
+from metaflow.cards import Markdown, Table, VegaChart
+
+from common.fitting import FoldResult
+from inference.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def training_card(
+    schema: Schema, results: list[FoldResult], metrics: dict[str, float], reference: pd.DataFrame
+) -> None:
+    """Fill the card of the running step.
+
+    Args:
+        schema: Names the classes.
+        results: One a fold.
+        metrics: Mean and deviation of each score.
+        reference: Truth and out-of-fold prediction of every row.
+    """
+    names = list(results[0].metrics)
+    current.card.extend(
+        [
+            Markdown(
+                f"# Accuracy {metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f}\n"
+                f"Mean and standard deviation over {len(results)} folds; "
+                f"{len(reference)} rows, each predicted by the network that had not seen it."
+            ),
+            Markdown("## Scores"),
+            Table(
+                [
+                    *([f"fold {r.fold}", *(f"{r.metrics[n]:.4f}" for n in names)] for r in results),
+                    ["mean", *(f"{metrics[f'{n}_mean']:.4f}" for n in names)],
+                    ["deviation", *(f"{metrics[f'{n}_std']:.4f}" for n in names)],
+                ],
+                headers=["", *names],
+            ),
+            Markdown("## Confusion matrix (out of fold)"),
+            VegaChart(confusion_chart(schema, reference)),
+            Markdown("## Learning curves"),
+            VegaChart(curves_chart(results)),
+        ]
+    )
+
+
+def confusion_chart(schema: Schema, reference: pd.DataFrame) -> dict:
+    """Return the Vega-Lite specification of the confusion matrix."""
+    counts = reference.groupby(["target", "prediction"]).size()
+    cells = [
+        {"truth": truth, "predicted": predicted, "rows": int(counts.get((truth, predicted), 0))}
+        for truth in schema.classes
+        for predicted in schema.classes
+    ]
+    order = list(schema.classes)
+    position = {
+        "x": {"field": "predicted", "type": "nominal", "sort": order, "axis": {"labelAngle": 0}},
+        "y": {"field": "truth", "type": "nominal", "sort": order},
+    }
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "data": {"values": cells},
+        "width": 80 * len(order),
+        "height": 50 * len(order),
+        "encoding": position,
+        "layer": [
+            {
+                "mark": "rect",
+                "encoding": {
+                    "color": {
+                        "field": "rows",
+                        "type": "quantitative",
+                        "scale": {"scheme": "blues", "type": "sqrt"},
+                    }
+                },
+            },
+            {
+                "mark": {"type": "text", "fontSize": 14, "stroke": "white", "strokeWidth": 0.3},
+                "encoding": {"text": {"field": "rows", "type": "quantitative"}},
+            },
+        ],
+    }
+
+
+def curves_chart(results: list[FoldResult]) -> dict:
+    """Return the Vega-Lite specification of loss by epoch, a line for each fold and part."""
+    parts = {"loss": "training", "val_loss": "evaluation"}
+    points = [
+        {"epoch": epoch, "loss": value, "fold": str(result.fold), "part": parts[name]}
+        for result in results
+        for name in parts
+        for epoch, value in enumerate(result.history.get(name, []), start=1)
+    ]
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "data": {"values": points},
+        "width": 560,
+        "height": 280,
+        "mark": "line",
+        "encoding": {
+            "x": {"field": "epoch", "type": "quantitative"},
+            "y": {"field": "loss", "type": "quantitative", "scale": {"type": "log"}},
+            "color": {"field": "fold", "type": "nominal"},
+            "strokeDash": {"field": "part", "type": "nominal"},
+        },
+    }

@@ -1,0 +1,170 @@
+"""Starting and stopping the HTTP service: gunicorn over uvicorn workers on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import psutil
+import requests
+
+from inference.errors import BackendError
+from inference.live import LiveFolder, write_json
+from inference.server import SETTINGS_VARIABLE, ServerSettings
+
+START_SECONDS = 30.0
+STOP_SECONDS = 35.0
+
+
+def address(target: str) -> tuple[str, int]:
+    """Split the service's URL into host and port."""
+    parts = urlsplit(target)
+    return parts.hostname or "127.0.0.1", parts.port or 80
+
+
+def command(target: str, workers: int) -> list[str]:
+    """Return the command that runs the service."""
+    host, port = address(target)
+    return [
+        sys.executable,
+        *("-m", "gunicorn", "inference.server:create_app()"),
+        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+        *("--bind", f"{host}:{port}"),
+        *("--workers", str(workers)),
+        # clients that keep a connection must not meet one that is just being closed
+        *("--keep-alive", "75"),
+        *("--graceful-timeout", "30"),
+        *("--log-level", "warning"),
+        # it would stand in the user's home
+        "--no-control-socket",
+    ]
+
+
+def environment(settings: ServerSettings) -> Mapping[str, str]:
+    """Return the environment in which the service runs."""
+    return {**os.environ, SETTINGS_VARIABLE: settings.model_dump_json()}
+
+
+def require_free_port(target: str) -> None:
+    """Stop if something listens on the service's address.
+
+    Raises:
+        BackendError: The port is in use, or the address is not this machine's.
+    """
+    host, port = address(target)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BackendError(
+                f"{host}:{port} cannot be used ({error.strerror}); stop what listens there"
+                " (`just stop` for this project's server), or set ENDPOINT_URL to another port"
+            ) from error
+
+
+def remember(folder: LiveFolder, pid: int, target: str) -> None:
+    """Write down which process serves; its start time tells it from a later one with its id."""
+    started = psutil.Process(pid).create_time()
+    write_json(folder.server_file, {"pid": pid, "started": started, "target": target})
+
+
+def running(folder: LiveFolder) -> psutil.Process | None:
+    """Return the service's master process, or None where none runs."""
+    try:
+        told = json.loads(folder.server_file.read_text(encoding="utf-8"))
+        process = psutil.Process(told["pid"])
+        same = abs(process.create_time() - told["started"]) < 1
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    except (ValueError, KeyError) as error:
+        raise BackendError(f"{folder.server_file}: damaged ({error}); remove it") from error
+    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+def stop(folder: LiveFolder) -> bool:
+    """Stop the service once it has answered what it was asked; False where none runs."""
+    process = running(folder)
+    if process:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        for straggler in alive:
+            straggler.kill()
+        psutil.wait_procs(alive, timeout=5)
+    folder.server_file.unlink(missing_ok=True)
+    return process is not None
+
+
+def require_stopped(folder: LiveFolder) -> None:
+    """Stop if the service runs already.
+
+    Raises:
+        BackendError: It does.
+    """
+    process = running(folder)
+    if process:
+        raise BackendError(
+            f"the server runs already (process {process.pid}); `just deploy` puts a new version"
+            " into it, `just stop` ends it"
+        )
+
+
+def become_server(
+    folder: LiveFolder, settings: ServerSettings, target: str, workers: int
+) -> NoReturn:
+    """Run the service in the place of this process, so that Ctrl-C reaches it."""
+    remember(folder, os.getpid(), target)
+    words = command(target, workers)
+    os.execve(words[0], words, environment(settings))  # noqa: S606 - our own command
+
+
+def start(folder: LiveFolder, settings: ServerSettings, target: str, workers: int) -> None:
+    """Start the service in the background and return once it answers.
+
+    Raises:
+        BackendError: The port is in use, or the service ended before it answered.
+    """
+    require_free_port(target)
+    with folder.log_file.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command(target, workers),
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    remember(folder, process.pid, target)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BackendError(f"the server ended at once: {last_words(folder)}")
+        if answers(target):
+            return
+        time.sleep(0.05)
+    stop(folder)
+    raise BackendError(
+        f"the server did not answer within {START_SECONDS:g} s: {last_words(folder)}"
+    )
+
+
+def answers(target: str) -> bool:
+    """Whether something at the address answers HTTP, be it well or not."""
+    try:
+        requests.get(f"{target}/ping", timeout=2)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def last_words(folder: LiveFolder) -> str:
+    """Return the last line of the server's log, and where the rest is."""
+    lines = folder.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it left no word")
+    return f"{last} (all in {folder.log_file})"

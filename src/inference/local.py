@@ -1,0 +1,273 @@
+"""Local: an HTTP server and a SQLite database on this machine."""
+
+import csv
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from inference.backend import Answer, Backend, Captured, Release, Status
+from inference.capture import Recorder, Store
+from inference.errors import BackendError
+from inference.live import LiveFolder
+from inference.predictor import Predictor
+from inference.schema import Schema, Strict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from inference.server import ServerSettings
+
+ARTIFACTS = Path("artifacts") / "model"
+FOLLOW_SECONDS = 30.0
+
+
+class LocalSettings(Strict):
+    """The `backend:` section of the config file, for Local.
+
+    Attributes:
+        database: SQLite file with what was answered.
+        serving: Folder with the served versions and the pointer to the live one.
+        target: URL of the service.
+        capture_sync: normal survives the death of any process, full also a power cut.
+        workers: Processes that answer; one a core by default.
+        max_bytes: Largest request body.
+        max_rows: Most rows in a request.
+    """
+
+    database: Path
+    serving: Path
+    target: str = "http://127.0.0.1:8080"
+    capture_sync: Literal["normal", "full"] = "normal"
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+    max_bytes: int = Field(default=5_000_000, gt=0)
+    max_rows: int = Field(default=10_000, gt=0)
+
+    @field_validator("target")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "http" or not parts.hostname or not parts.port:
+            msg = f"expected http://HOST:PORT, not {value!r}"
+            raise ValueError(msg)
+        return value.rstrip("/")
+
+
+class Local(Backend):
+    """Serves, captures and labels on this machine."""
+
+    Settings: ClassVar[type[LocalSettings]] = LocalSettings
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self.settings = settings
+        self.folder = LiveFolder(settings.serving)
+        self._recorder: Recorder | None = None
+        self._threads = threading.local()
+
+    def load(
+        self,
+        schema: Schema,
+        limit: int,
+        since: datetime | None = None,
+        labelled: bool | None = None,
+    ) -> "pd.DataFrame":
+        """Return captured rows, newest first; see `Backend.load`."""
+        with self._store() as store:
+            return store.load(schema, limit, since, labelled)
+
+    def save(self, rows: Sequence[Captured]) -> None:
+        """Store answered rows, or spool them beside the database where it refuses."""
+        if self._recorder is None:
+            self._recorder = Recorder(self.settings.database, self.settings.capture_sync)
+        self._recorder.save(rows)
+
+    def label(
+        self, *, quality: float | None = None, file: Path | None = None, seed: int | None = None
+    ) -> int:
+        """Attach ground truth to captured rows; see `Backend.label`."""
+        if (quality is None) == (file is None):
+            raise BackendError("label takes either a quality to simulate or a file with labels")
+        if quality is not None and not 0 <= quality <= 1:
+            raise BackendError(f"ground-truth quality must be from 0 to 1, not {quality:g}")
+        labels = read_labels(file) if file else []
+        with self._store() as store:
+            if quality is not None:
+                return store.label_simulated(quality, seed)
+            return store.label_known(labels)
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Return (model version, captured rows, labelled rows) for each version."""
+        with self._store() as store:
+            return store.counts()
+
+    def invoke(self, records: Sequence[Mapping[str, Any]]) -> Answer:
+        """Ask the service for predictions; see `Backend.invoke`."""
+        import requests  # noqa: PLC0415 - a served model that only captures needs none
+
+        if not hasattr(self._threads, "session"):
+            self._threads.session = requests.Session()
+            self._threads.session.trust_env = False
+        url = f"{self.settings.target}/invocations"
+        try:
+            response = self._threads.session.post(
+                url, json={"dataframe_records": list(records)}, timeout=60
+            )
+        except requests.RequestException as error:
+            raise BackendError(
+                f"{url} does not answer ({reason(error)}); start the server with `just deploy` or"
+                " `just serve`"
+            ) from error
+        if not response.ok:
+            raise BackendError(f"{url} answered {response.status_code}: {message(response)}")
+        return Answer(
+            response.json()["predictions"],
+            response.headers.get("x-model-version", ""),
+            response.headers.get("x-request-id", ""),
+        )
+
+    def deploy(self, release: Release) -> None:
+        """Swap the version into the running server, or start one with it; see `Backend.deploy`."""
+        # before anything is touched: a version that cannot answer here never goes live
+        source = release.path / ARTIFACTS
+        Predictor.load(source).try_out()
+        with self.folder.locked():
+            self.folder.add_model(release.version, source)
+            self._go_live(release.version, release.run_id)
+            self.folder.drop_old_models()
+
+    def prepare(self, release: Release) -> None:
+        """Make a version the one that `serve` will serve.
+
+        Raises:
+            BackendError: A server runs already, or the port is in use.
+            ModelError: The version does not load.
+        """
+        from inference import launcher  # noqa: PLC0415 - see status
+
+        source = release.path / ARTIFACTS
+        with self.folder.locked():
+            launcher.require_stopped(self.folder)
+            launcher.require_free_port(self.settings.target)
+            Predictor.load(source).try_out()
+            self.folder.add_model(release.version, source)
+            self.folder.point(release.version, release.run_id)
+
+    def serve(self) -> NoReturn:
+        """Serve in the foreground: this process becomes the server."""
+        from inference import launcher  # noqa: PLC0415 - see status
+
+        launcher.become_server(
+            self.folder, self.server_settings(), self.settings.target, self.settings.workers
+        )
+
+    def rollback(self) -> str:
+        """Serve the version before this one again; see `Backend.rollback`."""
+        with self.folder.locked():
+            before = self.folder.pointer()
+            if not (before and before.previous):
+                raise BackendError("no version was live before this one; nothing to roll back to")
+            self._go_live(before.previous, before.previous_run_id or "")
+            return before.previous
+
+    def status(self) -> Status:
+        """Return what is served now."""
+        from inference import launcher  # noqa: PLC0415 - a served model that only captures needs none
+
+        pointer = self.folder.pointer()
+        return Status(
+            version=pointer.version if pointer else None,
+            previous=pointer.previous if pointer else None,
+            running=launcher.running(self.folder) is not None,
+            target=self.settings.target,
+        )
+
+    def server_settings(self) -> "ServerSettings":
+        """Return what the server's workers need to know."""
+        from inference.server import ServerSettings  # noqa: PLC0415 - see status
+
+        return ServerSettings(
+            folder=self.settings.serving,
+            database=self.settings.database,
+            capture_sync=self.settings.capture_sync,
+            max_bytes=self.settings.max_bytes,
+            max_rows=self.settings.max_rows,
+        )
+
+    def _go_live(self, version: str, run_id: str) -> None:
+        from inference import launcher  # noqa: PLC0415 - see status
+
+        before = self.folder.pointer()
+        pointer = self.folder.point(version, run_id)
+        started = False
+        try:
+            if not launcher.running(self.folder):
+                launcher.start(
+                    self.folder, self.server_settings(), self.settings.target, self.settings.workers
+                )
+                started = True
+            self.folder.wait_for_workers(pointer, FOLLOW_SECONDS)
+        except BaseException:
+            if started:
+                launcher.stop(self.folder)
+            self.folder.restore(before)
+            raise
+
+    @contextmanager
+    def _store(self) -> Iterator[Store]:
+        import sqlite3  # noqa: PLC0415 - only to name its errors
+
+        try:
+            store = Store(self.settings.database, self.settings.capture_sync)
+            try:
+                yield store
+            finally:
+                store.close()
+        except sqlite3.Error as error:
+            raise BackendError(
+                f"capture database {self.settings.database}: {error}; if it is damaged, move it"
+                " away and a new one is made"
+            ) from error
+
+
+def read_labels(file: Path) -> list[tuple[str, str]]:
+    """Read (id, label) pairs from a CSV file with these two columns.
+
+    Raises:
+        BackendError: The file cannot be read, or has other columns.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as source:
+            reader = csv.DictReader(source)
+            if not {"id", "label"} <= set(reader.fieldnames or []):
+                raise BackendError(f"{file}: expected the columns id,label")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendError(f"{file}: cannot be read ({error})") from error
+    for number, row in enumerate(rows, start=2):
+        if not row["id"] or not row["label"]:
+            raise BackendError(f"{file}, line {number}: id or label is empty")
+    return [(row["id"], row["label"]) for row in rows]
+
+
+def reason(error: Exception) -> str:
+    """Return the innermost cause of a failed request, in a few words."""
+    while error.__cause__ or error.__context__:
+        inner = error.__cause__ or error.__context__
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    return str(error)
+
+
+def message(response: Any) -> str:  # noqa: ANN401 - a requests.Response, which is imported late
+    """Return the server's own reason, whatever form its error has."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:500]

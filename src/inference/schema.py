@@ -1,0 +1,247 @@
+"""The table's description, and the check of records against it at every border."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import TypedDict
+
+from inference.errors import InvalidRecordsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Record = dict[str, float | str | None]
+
+MAX_TEXT = 200
+# the engines calculate in float32
+MAX_NUMBER = float(np.finfo(np.float32).max)
+
+
+class Strict(BaseModel):
+    """Base of frozen descriptions that refuse keys they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Number(Strict):
+    """A numeric feature.
+
+    Attributes:
+        range: Hard limits, both included; a number outside them is refused.
+        unit: Unit of the figures, for people.
+        required: Whether a record must name this column (its value may be null all the same).
+    """
+
+    kind: Literal["number"]
+    range: tuple[float, float] | None = None
+    unit: str | None = None
+    required: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.range is None:
+            return self
+        low, high = self.range
+        if not -MAX_NUMBER <= low < high <= MAX_NUMBER:
+            msg = f"range {[low, high]} must go from low to high, within ±{MAX_NUMBER:.7g}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if self.range is None:
+            return "a finite number or null"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"a number from {self.range[0]:g} to {self.range[1]:g}{unit}, or null"
+
+    @property
+    def annotation(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
+        """Pydantic type of one value."""
+        low, high = self.range or (-MAX_NUMBER, MAX_NUMBER)
+        return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)] | None
+
+
+class Category(Strict):
+    """A categorical feature. Values outside `categories` are allowed, and counted as unseen."""
+
+    kind: Literal["category"]
+    categories: tuple[str, ...] = Field(min_length=1)
+    unit: None = None
+    required: bool = True
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        return f"text of 1 to {MAX_TEXT} characters, or null"
+
+    @property
+    def annotation(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
+        """Pydantic type of one value."""
+        return Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] | None
+
+
+Feature = Annotated[Number | Category, Field(discriminator="kind")]
+
+
+class Schema(Strict):
+    """Columns, types, ranges and classes of a table.
+
+    Attributes:
+        target: Name of the column to predict.
+        classes: Every value that the target takes, in the order of the probabilities.
+        features: The columns to predict from, by name.
+    """
+
+    target: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    features: dict[str, Feature] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.target in self.features:
+            msg = f"target {self.target!r} is among the features"
+            raise ValueError(msg)
+        if len(set(self.classes)) != len(self.classes):
+            msg = f"classes {list(self.classes)} hold a class twice"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a schema that `write` wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def write(self, path: Path) -> None:
+        """Write the schema as JSON."""
+        path.write_text(self._json + "\n", encoding="utf-8")
+
+    @cached_property
+    def _json(self) -> str:
+        plain = Schema.model_validate(self.model_dump(include=set(Schema.model_fields)))
+        return plain.model_dump_json(indent=2)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the schema's JSON form: equal schemas have equal hashes."""
+        return hashlib.sha256(self._json.encode()).hexdigest()
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the numeric features."""
+        return tuple(name for name, f in self.features.items() if f.kind == "number")
+
+    @cached_property
+    def categories(self) -> dict[str, frozenset[str]]:
+        """Known values of each categorical feature, by its name."""
+        return {
+            n: frozenset(f.categories) for n, f in self.features.items() if f.kind == "category"
+        }
+
+    @cached_property
+    def record_type(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
+        """The type of one record, as a TypedDict that pydantic understands."""
+        fields = {
+            name: f.annotation if f.required else NotRequired[f.annotation]
+            for name, f in self.features.items()
+        }
+        # type checkers want fields that they can read
+        record = TypedDict("Record", fields)  # type: ignore[misc]
+        record.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+        return record
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[list[Record]]:
+        return TypeAdapter(list[self.record_type])
+
+    def check(self, records: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """Check records against the schema; nothing is converted except int to float.
+
+        Args:
+            records: One mapping a row, from column name to value. None stands for missing.
+
+        Returns:
+            The records as plain dictionaries.
+
+        Raises:
+            InvalidRecordsError: A value has the wrong type or lies outside its hard range, a
+                column is unknown, or a required column is missing.
+        """
+        try:
+            return self._adapter.validate_python(records)
+        except ValidationError as error:
+            problems = [self._problem(detail) for detail in error.errors(include_url=False)]
+            raise InvalidRecordsError(problems) from error
+
+    def _problem(self, detail: Mapping[str, Any]) -> dict[str, Any]:
+        row, *rest = detail["loc"] or ("all",)
+        if not rest:
+            return {"row": row, "expected": "expected an object with one value a column"}
+        column = str(rest[0])
+        problem = {"row": row, "column": column[:MAX_TEXT]}
+        if detail["type"] == "missing":
+            return problem | {"expected": "required column is missing"}
+        # what is no text cannot be a column either
+        if detail["type"] in ("extra_forbidden", "invalid_key"):
+            return problem | {"expected": f"unknown column; known are {', '.join(self.features)}"}
+        expected = f"expected {self.features[column].expected}"
+        return problem | {"value": shown(detail["input"]), "expected": expected}
+
+    def columns(self, records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Turn checked records into the arrays that the engines take.
+
+        Returns:
+            One array of shape (rows, 1) a feature: numbers as float32 with NaN for missing,
+            categories as text with "" for missing.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        for name, feature in self.features.items():
+            if feature.kind == "number":
+                # numpy reads None as NaN
+                column = np.array([record.get(name) for record in records], dtype=np.float32)
+            else:
+                column = np.array([record.get(name) or "" for record in records], dtype=object)
+            arrays[name] = column.reshape(-1, 1)
+        return arrays
+
+    def count_unseen(self, records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Count, for each categorical feature, the values that training did not know."""
+        counts = {}
+        for name, known in self.categories.items():
+            usual = known | {None}
+            if count := sum(record.get(name) not in usual for record in records):
+                counts[name] = count
+        return counts
+
+
+def shown(value: object) -> bool | float | str:
+    """Return a refused value in a form that any JSON reader takes."""
+    # every integer up to here is a float too
+    if isinstance(value, int | float) and -(2**53) <= value <= 2**53:
+        return value
+    try:
+        return str(value)[:MAX_TEXT]
+    except (ValueError, RecursionError):
+        # Python writes integers of up to 4300 digits, and nesting that fits its stack
+        return f"{type(value).__name__}, too large to show"
+
+
+def to_records(table: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> Sequence[Mapping[str, Any]]:
+    """Turn a table into records, with None for what is missing; records pass unchanged."""
+    if isinstance(table, Sequence):
+        return table
+    complete = table.astype(object).where(table.notna(), None)
+    return complete.to_dict(orient="records")  # type: ignore[return-value] - columns are text

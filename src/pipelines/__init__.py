@@ -1,0 +1,1 @@
+"""One Metaflow flow a file."""

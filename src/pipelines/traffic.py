@@ -1,0 +1,60 @@
+"""Traffic: requests that look like production's, and ground truth for what was answered."""
+
+from pathlib import Path
+
+from metaflow import Parameter, step
+
+from common.pipeline import Pipeline, backend, dataset, logger, require_at_least
+from common.simulation import describe_drift, draw, send
+from inference.errors import ConfigurationError
+
+MODES = ("traffic", "labels")
+
+
+class Traffic(Pipeline):
+    """Send rows of the table to the endpoint, or attach ground truth to what it answered."""
+
+    mode = Parameter("mode", default="traffic", help="traffic or labels.")
+    samples = Parameter("samples", default=300, help="Rows to send.")
+    drift = Parameter("drift", default=False, is_flag=True, help="Shift a numeric feature.")
+    ground_truth_quality = Parameter(
+        "ground-truth-quality",
+        default=0.95,
+        help="Share of simulated labels that agree with the prediction.",
+    )
+    labels = Parameter("labels", default=None, help="CSV file (id,label) with real labels.")
+    connections = Parameter("connections", default=4, help="Connections to send over.")
+    seed = Parameter("seed", default=0, help="Of the drawn rows and simulated labels.")
+
+    @dataset
+    @backend
+    @step
+    def start(self) -> None:
+        """Do what the mode says."""
+        require_at_least(1, samples=self.samples, connections=self.connections)
+        if self.mode not in MODES:
+            raise ConfigurationError(f"--mode: expected {' or '.join(MODES)}, not {self.mode!r}")
+        if self.mode == "traffic":
+            schema = self.settings.dataset.schema
+            records = draw(schema, self.data.rows, self.samples, self.seed, drift=self.drift)
+            self.count = send(self.backend_impl, records, self.connections)
+            drifted = f", {describe_drift(schema)}" if self.drift else ""
+            self.outcome = f"{self.count} rows sent and answered{drifted}"
+        elif self.labels:
+            self.count = self.backend_impl.label(file=Path(self.labels))
+            self.outcome = f"{self.count} rows labelled from {self.labels}"
+        else:
+            self.count = self.backend_impl.label(quality=self.ground_truth_quality, seed=self.seed)
+            self.outcome = (
+                f"{self.count} rows labelled, {self.ground_truth_quality:.0%} of them as predicted"
+            )
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        """Say what was done."""
+        logger.info(self.outcome)
+
+
+if __name__ == "__main__":
+    Traffic()

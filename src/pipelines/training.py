@@ -1,0 +1,148 @@
+"""Training: table, folds and final model, gate, registry."""
+
+import os
+
+from metaflow import Parameter, card, current, step
+
+from common import fitting, tracking
+from common.dataset import require_rows_per_class
+from common.packaging import package
+from common.pipeline import Pipeline, dataset, logger, require_at_least
+from common.training_card import training_card
+from inference.errors import ConfigurationError
+
+FINAL = -1
+
+
+class Training(Pipeline):
+    """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
+
+    training_epochs = Parameter("training-epochs", default=50, help="Passes over the rows.")
+    training_batch_size = Parameter("training-batch-size", default=32, help="Rows a step.")
+    accuracy_threshold = Parameter(
+        "accuracy-threshold",
+        default=0.9,
+        help="A model whose cross-validated accuracy is lower is not registered.",
+    )
+    folds = Parameter("folds", default=5, help="Folds of the cross-validation.")
+    parallel = Parameter(
+        "parallel",
+        default=os.cpu_count() or 1,
+        help="Tasks that share the folds and the final model; folds + 1 gives each its own.",
+    )
+    seed = Parameter("seed", default=1, help="Of folds, initial weights and batches.")
+
+    @dataset
+    @step
+    def start(self) -> None:
+        """Read the table, open the MLflow run, and share the work out."""
+        require_at_least(2, folds=self.folds)
+        require_at_least(
+            1,
+            training_epochs=self.training_epochs,
+            training_batch_size=self.training_batch_size,
+            parallel=self.parallel,
+        )
+        if not 0 <= self.accuracy_threshold <= 1:
+            raise ConfigurationError(
+                f"--accuracy-threshold: expected 0 to 1, not {self.accuracy_threshold}"
+            )
+        require_rows_per_class(self.settings.dataset, self.data.rows, self.folds)
+        run = tracking.start_run(self.settings.project, current.run_id, current.flow_name)
+        self.mlflow_run_id = run.info.run_id
+        params = {
+            "training_epochs": self.training_epochs,
+            "training_batch_size": self.training_batch_size,
+            "accuracy_threshold": self.accuracy_threshold,
+            "folds": self.folds,
+            "seed": self.seed,
+            "shuffle_seed": self.shuffle_seed,
+            **self.settings.network.model_dump(),
+        }
+        tracking.describe_run(self.mlflow_run_id, params, self.data)
+        # the final model takes longest, so it comes first
+        jobs = [FINAL, *range(self.folds)]
+        tasks = min(self.parallel, len(jobs))
+        self.batches = [jobs[task::tasks] for task in range(tasks)]
+        self.next(self.fit, foreach="batches")
+
+    @step
+    def fit(self) -> None:
+        """Fit the folds of this batch, and the final model where it is among them."""
+        schema = self.settings.dataset.schema
+        settings = fitting.FitSettings(
+            self.settings.network, self.training_epochs, self.training_batch_size, self.seed
+        )
+        rows = self.data.rows
+        parts = fitting.split(schema, rows, self.folds, self.seed)
+        self.results = []
+        self.model_files = None
+        for job in self.input:
+            if job == FINAL:
+                transformers, network, _ = fitting.fit(schema, rows, settings)
+                self.model_files = package(schema, transformers, network, rows)
+            else:
+                with tracking.fold_run(self.mlflow_run_id, job) as log:
+                    result = fitting.fit_fold(schema, rows, job, parts[job], settings)
+                    log(result.metrics)
+                self.results.append(result)
+        self.next(self.evaluate)
+
+    @card
+    @step
+    def evaluate(self, inputs: list["Training"]) -> None:
+        """Bring the folds together: scores, out-of-fold predictions, and the verdict of the gate."""
+        self.results = sorted((r for i in inputs for r in i.results), key=lambda r: r.fold)
+        self.model_files = next(i.model_files for i in inputs if i.model_files)
+        self.merge_artifacts(inputs)
+        schema = self.settings.dataset.schema
+        self.metrics = fitting.summarize(self.results)
+        self.reference = fitting.reference(schema, self.data.rows, self.results)
+        self.accepted = self.metrics["accuracy_mean"] >= self.accuracy_threshold
+        training_card(schema, self.results, self.metrics, self.reference)
+        self.next(self.register)
+
+    @step
+    def register(self) -> None:
+        """Log the scores, and register the model if the gate lets it through."""
+        from common.registration import register  # noqa: PLC0415 - imports MLflow, 4 s
+
+        self.version = None
+        if self.accepted:
+            self.version = register(
+                self.settings.project,
+                self.mlflow_run_id,
+                self.model_files,
+                self.settings.dataset.schema,
+                self.reference,
+                {
+                    "accuracy": f"{self.metrics['accuracy_mean']:.4f}",
+                    "metaflow_run": current.run_id,
+                },
+            )
+        figures = {"engine_disagreement": self.model_files.disagreement, **self.metrics}
+        registered = f"version {self.version}" if self.version else "no: below the threshold"
+        tracking.finish(self.mlflow_run_id, figures, {"registered": registered})
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        """Say what came of it."""
+        accuracy = (
+            f"accuracy {self.metrics['accuracy_mean']:.3f} ± {self.metrics['accuracy_std']:.3f}"
+        )
+        if self.version:
+            logger.info(
+                "%s version %s is registered as challenger: %s",
+                self.settings.project,
+                self.version,
+                accuracy,
+            )
+        else:
+            logger.warning(
+                "not registered: %s is below the threshold of %g", accuracy, self.accuracy_threshold
+            )
+
+
+if __name__ == "__main__":
+    Training()
