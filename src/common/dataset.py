@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import ROOT
@@ -14,6 +14,8 @@ from inference.errors import DatasetError, InvalidRecordsError
 from inference.wire import number
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from common.settings import DatasetSettings
@@ -59,13 +61,13 @@ def read_table(settings: DatasetSettings, path: Path | None = None) -> Table:
 
     path = ROOT / (path or settings.path)
     lines, digest = read_lines(path)
-    header, *body = lines
+    (_, header), *body = lines
     require_columns(settings, header, path)
 
-    missing = frozenset(settings.placeholders)
+    missing = {"", *settings.placeholders}
     numbers = set(settings.numbers)
     records, targets, positions, rejected = [], [], [], []
-    for position, line in enumerate(body, start=2):
+    for position, line in body:
         if len(line) != len(header):
             rejected.append((position, f"{len(line)} values instead of {len(header)}"))
             continue
@@ -112,17 +114,22 @@ def read_table(settings: DatasetSettings, path: Path | None = None) -> Table:
     return Table(rows, settings.target, tuple(rejected), digest, path)
 
 
-def read_lines(path: Path) -> tuple[list[list[str]], str]:
-    """Read a CSV file into its lines of cells, and hash it."""
+def read_lines(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+    """Read a CSV file into its rows of cells, each with the line it starts in, and hash it."""
+    lines, start = [], 1
     try:
         content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-        lines = list(csv.reader(text.splitlines(keepends=True), strict=True))
+        # newline="": only CSV's own line ends are any, and those in quotes stay as they are
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        for cells in reader:
+            # a blank line has none
+            if cells:
+                lines.append((start, cells))
+            start = reader.line_num + 1
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: there is no such file; set dataset.path") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
-    lines = [line for line in lines if line]
     if len(lines) < 2:  # noqa: PLR2004 - a header and a row
         raise DatasetError(f"{path}: the file holds no rows")
     return lines, hashlib.sha256(content).hexdigest()

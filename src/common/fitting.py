@@ -86,7 +86,7 @@ def build_transformers(schema: Schema) -> Any:  # noqa: ANN401 - scikit-learn ha
         numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
         parts.append(("numbers", numbers, list(schema.numbers)))
     if schema.categories:
-        known = [list(schema.features[name].categories) for name in schema.categories]
+        known = [list(values) for values in schema.categories.values()]
         categories = make_pipeline(
             # the converter to ONNX refuses a text imputer whose missing value is NaN
             SimpleImputer(missing_values="", strategy="most_frequent", keep_empty_features=True),

@@ -133,8 +133,8 @@ def prove_agreement(
     worst = int(np.where(np.isnan(difference), np.inf, difference).argmax())
     if not difference[worst] <= TOLERANCE:
         raise ModelError(
-            f"the ONNX graph and Keras disagree by {difference[worst]:.2g} (at most {TOLERANCE:g} is"
-            f" allowed) on {records[worst]}; nothing was registered"
+            f"the ONNX graph and Keras disagree by {difference[worst]:.2g} (limit {TOLERANCE:g})"
+            f" on {records[worst]}; nothing was registered"
         )
     return float(difference[worst])
 

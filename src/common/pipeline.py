@@ -2,15 +2,12 @@
 
 import logging as python_logging
 import os
-import sys
 import time
 import traceback
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from metaflow import Config, FlowMutator, FlowSpec, Parameter, user_step_decorator
+from metaflow import Config, FlowMutator, FlowSpec, Parameter
 from metaflow.exception import MetaflowException
 from metaflow.user_decorators.mutable_flow import MutableFlow
 from metaflow.user_decorators.user_step_decorator import UserStepDecorator
@@ -21,6 +18,10 @@ from common.settings import DEFAULT_CONFIG, Settings, parse_for_metaflow
 from inference.errors import ConfigurationError, RookeryError
 
 logger = python_logging.getLogger("rookery")
+
+CHATTY = ("alembic", "evidently", "matplotlib", "skl2onnx", "tf2onnx", "urllib3")
+
+FlowType = TypeVar("FlowType", bound=FlowSpec)
 
 
 class StepFailedError(MetaflowException):
@@ -49,8 +50,19 @@ def locate(error: BaseException) -> str:
     )
 
 
+def shorten(error: Exception) -> Exception:
+    """Return the error that says in one line what this one does; ROOKERY_TRACE=1 shows it all."""
+    if isinstance(error, MetaflowException):
+        return error
+    if os.environ.get("ROOKERY_TRACE") == "1":
+        traceback.print_exception(error)
+    short = StepFailedError(error)
+    short.__cause__ = error
+    return short
+
+
 class short_errors(UserStepDecorator):  # noqa: N801 - a decorator, named like Metaflow's own
-    """Turns any error of a step into one line; ROOKERY_TRACE=1 keeps the trace."""
+    """Turns any error of a step into one line."""
 
     def post_step(
         self,
@@ -59,42 +71,58 @@ class short_errors(UserStepDecorator):  # noqa: N801 - a decorator, named like M
         exception: Exception | None = None,
     ) -> tuple[Exception | None, None]:
         """Replace the error."""
-        if exception is None or isinstance(exception, MetaflowException):
-            return exception, None
-        if os.environ.get("ROOKERY_TRACE") == "1":
-            traceback.print_exception(exception)
-        short = StepFailedError(exception)
-        short.__cause__ = exception
-        return short, None
+        return exception and shorten(exception), None
 
 
-@user_step_decorator
-def logging(step_name: str, flow: "Pipeline", inputs: Any = None) -> Iterator[None]:  # noqa: ANN401, ARG001
-    """Set up Python's logging, and log how long the step took."""
-    python_logging.basicConfig(
-        level=flow.settings.logging.level, format="%(levelname)s %(name)s: %(message)s", force=True
-    )
-    # other libraries' chatter says nothing about this project
-    for name in ("alembic", "matplotlib", "urllib3", "evidently", "tf2onnx", "skl2onnx"):
-        python_logging.getLogger(name).setLevel(python_logging.WARNING)
-    # an environment made by uv holds no pip
-    python_logging.getLogger("mlflow.utils.environment").setLevel(python_logging.ERROR)
-    # MLflow would make a schema of them; ours is the config file's
-    warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
-    started = time.monotonic()
-    yield
-    logger.debug("step %s took %.1f s", step_name, time.monotonic() - started)
+class Preparation(UserStepDecorator):
+    """Base of decorators that do something before a step.
+
+    Metaflow hands an error of a step to the decorators around it, but not one of a decorator.
+    """
+
+    def pre_step(self, step_name: str, flow: Any, inputs: Any = None) -> None:  # noqa: ANN401, ARG002
+        """Prepare the step, with any error in one line."""
+        try:
+            self.prepare(flow)
+        except Exception as error:
+            raise shorten(error) from error
+
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
+        """Do what the step needs."""
+        raise NotImplementedError
 
 
-class mlflow(UserStepDecorator):  # noqa: N801 - a decorator, named like Metaflow's own
+class logging(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
+    """Sets up Python's logging, and logs how long the step took."""
+
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
+        """Set the level, and keep other libraries quiet."""
+        level = flow.settings.logging.level
+        python_logging.basicConfig(
+            level=level, format="%(levelname)s %(name)s: %(message)s", force=True
+        )
+        # other libraries' chatter says nothing about this project
+        for name in CHATTY:
+            python_logging.getLogger(name).setLevel(python_logging.WARNING)
+        # an environment made by uv holds no pip
+        python_logging.getLogger("mlflow.utils.environment").setLevel(python_logging.ERROR)
+        self._started = time.monotonic()
+
+    def post_step(
+        self,
+        step_name: str,
+        flow: FlowSpec,  # noqa: ARG002 - Metaflow's signature
+        exception: Exception | None = None,
+    ) -> tuple[Exception | None, None]:
+        """Log the time."""
+        logger.debug("step %s took %.1f s", step_name, time.monotonic() - self._started)
+        return exception, None
+
+
+class mlflow(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
     """Points MLflow at the store, once it answers; a step that fails marks its MLflow run."""
 
-    def pre_step(
-        self,
-        step_name: str,  # noqa: ARG002 - Metaflow's signature
-        flow: "Pipeline",  # type: ignore[override] - used on pipelines only
-        inputs: Any = None,  # noqa: ANN401, ARG002 - Metaflow's signature
-    ) -> None:
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Set what MLflow reads when a step imports it."""
         uri = flow.tracking_uri
         tracking.require_reachable(uri)
@@ -113,26 +141,22 @@ class mlflow(UserStepDecorator):  # noqa: N801 - a decorator, named like Metaflo
         return exception, None
 
 
-@user_step_decorator
-def dataset(step_name: str, flow: "Pipeline", inputs: Any = None) -> Iterator[None]:  # noqa: ANN401, ARG001
-    """Read the table into `self.data`, shuffled; its line numbers stay in the index."""
-    table = read_table(flow.settings.dataset, flow.dataset and Path(flow.dataset))
-    for line, reason in table.rejected:
-        logger.warning("%s, line %d is left out: %s", table.path, line, reason)
-    flow.shuffle_seed = shuffle_seed()
-    flow.data = table.shuffled(flow.shuffle_seed)
-    yield
+class dataset(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
+    """Reads the table into `self.data`, shuffled; its line numbers stay in the index."""
+
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
+        """Read the table, and tell of the rows that cannot be used."""
+        table = read_table(flow.settings.dataset, Path(flow.dataset) if flow.dataset else None)
+        for line, reason in table.rejected:
+            logger.warning("%s, line %d is left out: %s", table.path, line, reason)
+        flow.shuffle_seed = shuffle_seed()
+        flow.data = table.shuffled(flow.shuffle_seed)
 
 
-class backend(UserStepDecorator):  # noqa: N801 - a decorator, named like Metaflow's own
+class backend(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
     """Puts the backend into `self.backend_impl` while the step runs; it is no artifact."""
 
-    def pre_step(
-        self,
-        step_name: str,  # noqa: ARG002 - Metaflow's signature
-        flow: "Pipeline",  # type: ignore[override] - used on pipelines only
-        inputs: Any = None,  # noqa: ANN401, ARG002 - Metaflow's signature
-    ) -> None:
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Make the backend."""
         flow.backend_impl = flow.settings.create_backend(flow.backend)
 
@@ -147,14 +171,25 @@ class backend(UserStepDecorator):  # noqa: N801 - a decorator, named like Metafl
         return exception, None
 
 
-class around_every_step(FlowMutator):  # noqa: N801 - a decorator, named like Metaflow's own
+class AroundEveryStep(FlowMutator):
     """Adds to each step what all steps need; the last one added is the outermost."""
 
     def mutate(self, mutable_flow: MutableFlow) -> None:
         """Add the decorators."""
         for _, step in mutable_flow.steps:
             for decorator in (mlflow, logging, short_errors):
-                step.add_decorator(decorator, duplicates=step.IGNORE)
+                # Metaflow's own hint leaves out the classes that it takes
+                step.add_decorator(decorator, duplicates=step.IGNORE)  # type: ignore[arg-type]
+
+
+def around_every_step(flow: type[FlowType]) -> type[FlowType]:
+    """Add to each step of a flow what all steps need."""
+    return AroundEveryStep(flow)  # type: ignore[return-value] - Metaflow returns the class itself
+
+
+def parameter(name: str, **options: Any) -> Any:  # noqa: ANN401 - a step sees the value
+    """Return a Metaflow parameter; annotate it with the type that its value has in a step."""
+    return Parameter(name, **options)
 
 
 @around_every_step
@@ -167,15 +202,15 @@ class Pipeline(FlowSpec):
         parser=parse_for_metaflow,
         help="Config file of the project.",
     )
-    backend = Parameter(
+    backend: str | None = parameter(
         "backend",
         default=None,
         help="Backend to use instead of the config file's, such as backend.Local.",
     )
-    dataset = Parameter(
+    dataset: str | None = parameter(
         "dataset", default=None, help="CSV file to read instead of the config file's."
     )
-    mlflow_tracking_uri = Parameter(
+    mlflow_tracking_uri: str | None = parameter(
         "mlflow-tracking-uri", default=None, help="MLflow store instead of the config file's."
     )
 
@@ -206,8 +241,3 @@ def require_at_least(minimum: float, **parameters: float) -> None:
             raise ConfigurationError(
                 f"--{name.replace('_', '-')}: expected at least {minimum}, not {value}"
             )
-
-
-def show_progress() -> bool:
-    """Whether a progress bar would be seen by a person."""
-    return sys.stderr.isatty()

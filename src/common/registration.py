@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import inference
 from common.registry import CHALLENGER
-from inference.model import ARTIFACT
-from inference.predictor import Predictor
+from inference.predictor import ARTIFACT, Predictor
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ def requirements() -> list[str]:
 def signature(schema: Schema) -> "ModelSignature":
     """Return MLflow's description of what goes in and what comes out."""
     from mlflow.models import ModelSignature  # noqa: PLC0415 - 4 s
-    from mlflow.types import ColSpec, DataType  # noqa: PLC0415
+    from mlflow.types import ColSpec, DataType, TensorSpec  # noqa: PLC0415
     from mlflow.types import Schema as MlflowSchema  # noqa: PLC0415
     from mlflow.types.schema import Map  # noqa: PLC0415
 
     kinds = {"number": DataType.double, "category": DataType.string}
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         ColSpec(kinds[feature.kind], name, required=feature.required)
         for name, feature in schema.features.items()
     ]
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "prediction"),
         ColSpec(DataType.double, "confidence"),
         ColSpec(Map(DataType.double), "probabilities"),
@@ -72,7 +72,13 @@ def register(
     import mlflow  # noqa: PLC0415 - 4 s
 
     example = reference[list(schema.features)].dropna().head(EXAMPLE_ROWS).reset_index(drop=True)
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mlflow.start_run(run_id=run_id),
+        warnings.catch_warnings(),
+    ):
+        # MLflow would make a schema of them; ours is the config file's
+        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
         folder = Path(scratch) / ARTIFACT
         files.write(folder, schema, reference)
         # what is registered must load and answer as what was tried

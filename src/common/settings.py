@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ class DatasetSettings(Schema):
     max_rejected: float = Field(default=0.05, ge=0, le=1)
 
     @property
-    def schema(self) -> Schema:
+    def schema(self) -> Schema:  # type: ignore[override] - pydantic's method of this name is retired
         """The part that travels with the model."""
         return Schema.model_validate(self.model_dump(include=set(Schema.model_fields)))
 
@@ -56,6 +55,32 @@ class LoggingSettings(Strict):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+class MonitoringSettings(Strict):
+    """The limits of monitoring's checks.
+
+    Attributes:
+        min_rows: Fewer values than these tell nothing about drift: below 100, chance alone moves
+            a column further than most real changes do.
+        min_labelled: Fewer labelled rows tell nothing about quality: below 50, one wrong answer
+            is 2 points of accuracy.
+        drift: Largest distance that is no drift, Evidently's own default; small windows get a
+            larger limit, see `comparison.DEVIATIONS`.
+        missing: How much the share of missing values may grow; smaller shares are imputed
+            without harm.
+        unseen: How much the share of unseen categories may grow; each is answered from the other
+            columns alone.
+        quality_drop: How much accuracy and macro F1 may fall below the reference; labels are
+            wrong now and then too, so it is wider than a model's own spread.
+    """
+
+    min_rows: int = Field(default=100, gt=0)
+    min_labelled: int = Field(default=50, gt=0)
+    drift: float = Field(default=0.1, gt=0)
+    missing: float = Field(default=0.05, ge=0, le=1)
+    unseen: float = Field(default=0.05, ge=0, le=1)
+    quality_drop: float = Field(default=0.1, ge=0, le=1)
+
+
 class Settings(Strict):
     """All that the config file says.
 
@@ -69,12 +94,14 @@ class Settings(Strict):
     mlflow_tracking_uri: str
     backend: dict[str, Any]
     network: NetworkSettings = NetworkSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("backend")
     @classmethod
     def _has_module(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(value.get("module"), str):
+        name = value.get("module")
+        if not (isinstance(name, str) and "." in name):
             msg = "the key module must name a backend, such as backend.Local"
             raise ValueError(msg)
         return value
@@ -96,7 +123,7 @@ class Settings(Strict):
         own = {key: value for key, value in self.backend.items() if key != "module"}
         # only paths on this machine; URLs and bucket names pass as they are
         for key in ("database", "serving"):
-            if key in own:
+            if isinstance(own.get(key), str):
                 own[key] = str(ROOT / own[key])
         return create_backend(module or self.backend["module"], own)
 
@@ -140,7 +167,7 @@ def parse(text: str, source: str) -> Settings:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a date with a 13th month
         raise ConfigurationError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{source}: expected keys and values at the top level")
@@ -189,12 +216,12 @@ def load(path: Path = DEFAULT_CONFIG) -> Settings:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error})") from error
     return parse(text, str(path))
 
 
-def parse_for_metaflow(text: str) -> Mapping[str, Any]:
+def parse_for_metaflow(text: str) -> dict[str, Any]:
     """Parse the text of a flow's `--config project FILE`, or of `--config-value`.
 
     Metaflow keeps what is returned with the run; variables are expanded at that moment, so that

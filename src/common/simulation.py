@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
     from inference.backend import Backend
@@ -35,7 +37,7 @@ def describe_drift(schema: Schema) -> str:
 
 def draw(
     schema: Schema, rows: pd.DataFrame, count: int, seed: int, *, drift: bool
-) -> list[dict[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """Draw rows with replacement.
 
     Args:
@@ -60,10 +62,10 @@ def draw(
         else:
             counts = rows[name].value_counts()
             drawn[name] = counts.index[-1]
-    return list(to_records(drawn))
+    return to_records(drawn)
 
 
-def send(backend: Backend, records: list[dict[str, Any]], connections: int) -> int:
+def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: int) -> int:
     """Send records in batches over several connections, with a progress bar.
 
     Returns:

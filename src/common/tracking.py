@@ -98,9 +98,10 @@ def start_run(experiment: str, name: str, flow: str) -> "Run":
 def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> None:
     """Log a run's parameters, and the table that it trains on as its input."""
     import mlflow  # noqa: PLC0415 - 4 s
+    from mlflow.data.pandas_dataset import from_pandas  # noqa: PLC0415
 
     source = table.path.relative_to(ROOT) if table.path.is_relative_to(ROOT) else table.path
-    data = mlflow.data.from_pandas(
+    data = from_pandas(
         table.rows,
         source=str(source),
         name=table.path.stem,
@@ -117,7 +118,7 @@ def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> N
 
 
 @contextmanager
-def fold_run(parent: str, fold: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+def fold_run(parent: str, fold: int) -> Iterator[Callable[[Mapping[str, float]], object]]:
     """Keep the MLflow run of one fold, with its learning curve logged by itself.
 
     Yields:
@@ -142,13 +143,14 @@ def fold_run(parent: str, fold: int) -> Iterator[Callable[[Mapping[str, float]],
 def finish(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
     """Log a run's last figures and mark it as finished."""
     import mlflow  # noqa: PLC0415 - 4 s
+    from mlflow.entities import Metric, RunTag  # noqa: PLC0415
 
     client = mlflow.MlflowClient()
     now = int(time.time() * 1000)
     client.log_batch(
         run_id,
-        metrics=[mlflow.entities.Metric(name, value, now, 0) for name, value in metrics.items()],
-        tags=[mlflow.entities.RunTag(name, value) for name, value in tags.items()],
+        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
     )
     client.set_terminated(run_id, "FINISHED")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
-from common.fitting import FoldResult
-from inference.schema import Schema
-
 if TYPE_CHECKING:
     import pandas as pd
+
+    from common.fitting import FoldResult
+    from inference.schema import Schema
 
 
 def training_card(
@@ -26,7 +26,7 @@ def training_card(
         reference: Truth and out-of-fold prediction of every row.
     """
     names = list(results[0].metrics)
-    current.card.extend(
+    current.card.extend(  # type: ignore[attr-defined] - made when a step has a card
         [
             Markdown(
                 f"# Accuracy {metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f}\n"

@@ -1,6 +1,7 @@
 """The Backend interface, and how a name like backend.Local becomes an object."""
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -62,7 +63,8 @@ class Captured:
                 event + row.to_bytes(3, "big"),
                 request_id,
                 row,
-                now / 1e9,
+                # microseconds, so that it stays equal when it becomes a datetime and comes back
+                round(now / 1e9, 6),
                 model_version,
                 orjson.dumps(record).decode(),
                 prediction["prediction"],
@@ -121,6 +123,7 @@ class Backend(ABC):
         self,
         schema: Schema,
         limit: int,
+        *,
         since: datetime | None = None,
         labelled: bool | None = None,
     ) -> "pd.DataFrame":
@@ -205,13 +208,16 @@ def backend_class(name: str) -> type[Backend]:
         module_name = "inference." + re.sub(r"\W", "", class_name).lower()
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"backend {name!r}: there is no such class ({error}); use backend.Local, or the full "
             "name of a class of your own"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise ConfigurationError(f"backend {name!r}: this is not a subclass of Backend")
+    if inspect.isabstract(found):
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise ConfigurationError(f"backend {name!r}: this class does not implement {lacking}")
     return found
 
 
@@ -227,8 +233,9 @@ def create_backend(name: str, settings: Mapping[str, Any]) -> Backend:
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = ".".join(["backend", *map(str, detail["loc"])])
+        problem = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
         known = f"{name} takes {', '.join(found.Settings.model_fields)}"
-        raise ConfigurationError(f"{key}: {detail['msg'].lower()} ({known})") from error
+        raise ConfigurationError(f"{key}: {problem} ({known})") from error
     return found(parsed)  # type: ignore[call-arg] - each backend takes its own settings
 
 

@@ -41,9 +41,10 @@ CREATE INDEX IF NOT EXISTS predictions_request ON predictions (request_id, row);
 """
 # A row that is replayed twice is stored once.
 INSERT = """
-INSERT OR IGNORE INTO predictions
+INSERT INTO predictions
     (key, request_id, row, time, model_version, features, prediction, confidence, probabilities)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO NOTHING
 """
 COUNTS = """
 SELECT model_version, COUNT(*), COUNT(target) FROM predictions GROUP BY model_version
@@ -103,7 +104,7 @@ class Store:
             connection.executemany(INSERT, [astuple(row) for row in rows])
 
     def load(
-        self, schema: Schema, limit: int, since: datetime | None, labelled: bool | None
+        self, schema: Schema, limit: int, *, since: datetime | None, labelled: bool | None
     ) -> "pd.DataFrame":
         """Return the newest rows; see `Backend.load`."""
         conditions, values = ["1"], []
@@ -180,7 +181,7 @@ def to_frame(schema: Schema, rows: Sequence[tuple[Any, ...]]) -> "pd.DataFrame":
     table = pd.DataFrame(
         {
             "id": raw["id"].astype(object),
-            "time": pd.to_datetime(raw["time"].astype(float), unit="s", utc=True),
+            "time": pd.to_datetime(raw["time"].astype(float), unit="s", utc=True).dt.round("us"),
             "model_version": raw["model_version"].astype(object),
         }
     )
@@ -230,13 +231,13 @@ class Spool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(os.O_CREAT | os.O_RDWR) as descriptor:
             end = os.lseek(descriptor, 0, os.SEEK_END)
+            # half a line, such as a process leaves that is killed, would hide the next one
+            cut = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
             try:
                 with os.fdopen(os.dup(descriptor), "wb") as file:
-                    file.write(text.encode())
-                    file.flush()
+                    file.write(b"\n" * cut + text.encode())
                 os.fsync(descriptor)
             except OSError:
-                # half a line would hide the next one
                 os.ftruncate(descriptor, end)
                 raise
 
@@ -256,8 +257,7 @@ class Spool:
                 rows, damaged = [], []
                 for line in lines:
                     try:
-                        key, *rest = json.loads(line)
-                        rows.append(Captured(bytes.fromhex(key), *rest))
+                        rows.append(read_line(line))
                     except (ValueError, TypeError):
                         damaged.append(line)
                 store.save(rows)
@@ -281,6 +281,18 @@ class Spool:
             os.close(descriptor)
 
 
+def read_line(line: str) -> Captured:
+    """Read a line of the spool.
+
+    Raises:
+        ValueError, TypeError: The line is damaged.
+    """
+    key, *values = json.loads(line)
+    if not all(isinstance(value, str | int | float) for value in values):
+        raise TypeError("the store takes text and numbers only")
+    return Captured(bytes.fromhex(key), *values)
+
+
 class Recorder:
     """Saves rows durably come what may: to the store, else to the spool, else in memory.
 
@@ -295,6 +307,7 @@ class Recorder:
         self._store: Store | None = None
         self._retry_at = 0.0
         self._failing = False
+        self._spool_failing = False
         self._memory: list[Captured] = []
         self.saved = 0
 
@@ -318,17 +331,27 @@ class Recorder:
         self.saved += len(rows)
 
     def recover(self) -> int:
-        """Try to move what was spooled into the store, and return how many rows were moved."""
+        """Try to move into the store what waits, and return how many rows were moved."""
         try:
             store = self._open()
-            replayed = self.spool.replay(store)
-            if self._memory:
-                store.save(self._memory)
-                replayed += len(self._memory)
-                self._memory = []
+            store.save(self._memory)
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return 0
+        replayed = len(self._memory)
+        self._memory = []
+        try:
+            replayed += self.spool.replay(store)
+            self._spool_failing = False
+        except sqlite3.Error as error:
+            self._fail(error)
+            return replayed
+        except OSError:
+            # what is in it must wait; what comes now needs no spool
+            if not self._spool_failing:
+                logger.exception("spool %s cannot be replayed; trying again", self.spool.path)
+            self._spool_failing = True
+            self._retry_at = time.monotonic() + RETRY_AFTER
         if self._failing or replayed:
             logger.warning("capture store %s is back: %d rows replayed", self.database, replayed)
         self._failing = False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import psutil
 import requests
 
 from inference.errors import BackendError
-from inference.live import LiveFolder, write_json
+from inference.live import LiveFolder, find_process, write_json
 from inference.server import SETTINGS_VARIABLE, ServerSettings
 
 START_SECONDS = 30.0
 STOP_SECONDS = 35.0
+# how a traceback ends
+ERROR_LINE = re.compile(r"[\w.]+(Error|Exception): ")
 
 
 def address(target: str) -> tuple[str, int]:
@@ -78,13 +81,11 @@ def running(folder: LiveFolder) -> psutil.Process | None:
     """Return the service's master process, or None where none runs."""
     try:
         told = json.loads(folder.server_file.read_text(encoding="utf-8"))
-        process = psutil.Process(told["pid"])
-        same = abs(process.create_time() - told["started"]) < 1
-    except (FileNotFoundError, psutil.NoSuchProcess):
+        return find_process(told["pid"], told["started"])
+    except FileNotFoundError:
         return None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BackendError(f"{folder.server_file}: damaged ({error}); remove it") from error
-    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
 
 
 def stop(folder: LiveFolder) -> bool:
@@ -132,6 +133,7 @@ def start(folder: LiveFolder, settings: ServerSettings, target: str, workers: in
     """
     require_free_port(target)
     with folder.log_file.open("ab") as log:
+        before = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command
             command(target, workers),
             env=environment(settings),
@@ -144,27 +146,33 @@ def start(folder: LiveFolder, settings: ServerSettings, target: str, workers: in
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise BackendError(f"the server ended at once: {last_words(folder)}")
+            raise BackendError(f"the server ended at once: {last_words(folder, before)}")
         if answers(target):
             return
         time.sleep(0.05)
     stop(folder)
     raise BackendError(
-        f"the server did not answer within {START_SECONDS:g} s: {last_words(folder)}"
+        f"the server did not answer within {START_SECONDS:g} s: {last_words(folder, before)}"
     )
 
 
 def answers(target: str) -> bool:
     """Whether something at the address answers HTTP, be it well or not."""
-    try:
-        requests.get(f"{target}/ping", timeout=2)
-    except requests.RequestException:
-        return False
+    with requests.Session() as session:
+        # a proxy answers for addresses that do not
+        session.trust_env = False
+        try:
+            session.get(f"{target}/ping", timeout=2)
+        except requests.RequestException:
+            return False
     return True
 
 
-def last_words(folder: LiveFolder) -> str:
-    """Return the last line of the server's log, and where the rest is."""
-    lines = folder.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it left no word")
+def last_words(folder: LiveFolder, start: int = 0) -> str:
+    """Return the error, else the line, that the server's log ends with, and where the rest is."""
+    text = folder.log_file.read_bytes()[start:].decode(errors="replace")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    # what gunicorn says after it is that a worker failed
+    errors = [line for line in lines if ERROR_LINE.match(line)]
+    last = next(reversed(errors or lines), "it left no word")
     return f"{last} (all in {folder.log_file})"

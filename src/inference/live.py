@@ -33,7 +33,8 @@ class Pointer:
     """What is to be served.
 
     Attributes:
-        generation: Grows by one with every move, so that each worker's report tells how far it is.
+        generation: Grows with every move, so that each worker's report tells how far it is. It
+            starts at the time in ns: workers may have seen an earlier first deploy that was undone.
         previous: The version that was live before, for a rollback.
     """
 
@@ -75,13 +76,15 @@ class LiveFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise BackendError(f"{self.pointer_file}: damaged ({error}); deploy again") from error
+            raise BackendError(
+                f"{self.pointer_file}: damaged ({error}); remove it and deploy again"
+            ) from error
 
     def point(self, version: str, run_id: str) -> Pointer:
         """Move the pointer to a version in one atomic step."""
         before = self.pointer()
         if before is None:
-            pointer = Pointer(version, run_id, 1)
+            pointer = Pointer(version, run_id, time.time_ns())
         elif before.version == version:
             pointer = replace(before, run_id=run_id, generation=before.generation + 1)
         else:
@@ -98,33 +101,42 @@ class LiveFolder:
             write_json(self.pointer_file, asdict(replace(before, generation=now.generation + 1)))
 
     def add_model(self, version: str, source: Path) -> Path:
-        """Copy a version's files in, whole or not at all, and drop the oldest beyond three."""
+        """Copy a version's files in, whole or not at all."""
         target = self.model(version)
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staging-"))
+        replaced = staging.with_name(f"{staging.name}-replaced")
         try:
             shutil.copytree(source, staging, dirs_exist_ok=True)
             if target.exists():
-                shutil.rmtree(target)
+                # a worker may be reading it
+                target.rename(replaced)
             staging.rename(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
         os.utime(target)
         return target
 
     def drop_old_models(self) -> None:
         """Remove all versions but the newest three and those that are live or may come back."""
+        folders = sorted(
+            (self.path / "models").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+        # hidden ones are what a deploy that was killed left behind
+        versions = [folder.name for folder in folders if not folder.name.startswith(".")]
         pointer = self.pointer()
         needed = {pointer.version, pointer.previous} if pointer else set()
-        folders = [p for p in (self.path / "models").iterdir() if not p.name.startswith(".")]
-        folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-        for folder in folders[KEPT_VERSIONS:]:
+        needed.update(versions[:KEPT_VERSIONS])
+        for folder in folders:
             if folder.name not in needed:
                 shutil.rmtree(folder)
 
     def report(self, report: Report) -> None:
         """Tell the deployer what this worker serves."""
-        write_json(self._workers / f"{report.pid}.json", asdict(report))
+        started = psutil.Process(report.pid).create_time()
+        content = {"started": started, "report": asdict(report)}
+        write_json(self._workers / f"{report.pid}.json", content)
 
     def withdraw(self, pid: int) -> None:
         """Remove a worker's report when it ends."""
@@ -135,8 +147,9 @@ class LiveFolder:
         found = []
         for file in self._workers.glob("*.json"):
             with contextlib.suppress(FileNotFoundError):
-                report = Report(**json.loads(file.read_text(encoding="utf-8")))
-                if psutil.pid_exists(report.pid):
+                content = json.loads(file.read_text(encoding="utf-8"))
+                report = Report(**content["report"])
+                if find_process(report.pid, content["started"]):
                     found.append(report)
                 else:
                     file.unlink(missing_ok=True)
@@ -176,6 +189,16 @@ class LiveFolder:
             except BlockingIOError as error:
                 raise BackendError("another deploy is under way; try again when it ends") from error
             yield
+
+
+def find_process(pid: int, started: float) -> psutil.Process | None:
+    """Return the process that got this id at that time (ids are used again), if it still lives."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

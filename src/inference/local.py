@@ -1,6 +1,7 @@
 """Local: an HTTP server and a SQLite database on this machine."""
 
 import csv
+import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from inference.backend import Answer, Backend, Captured, Release, Status
 from inference.capture import Recorder, Store
 from inference.errors import BackendError
 from inference.live import LiveFolder
-from inference.predictor import Predictor
+from inference.predictor import ARTIFACT, Predictor
 from inference.schema import Schema, Strict
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from inference.server import ServerSettings
 
-ARTIFACTS = Path("artifacts") / "model"
+ARTIFACTS = Path("artifacts") / ARTIFACT
 FOLLOW_SECONDS = 30.0
 
 
@@ -62,7 +63,7 @@ class LocalSettings(Strict):
 class Local(Backend):
     """Serves, captures and labels on this machine."""
 
-    Settings: ClassVar[type[LocalSettings]] = LocalSettings
+    Settings: ClassVar[type[BaseModel]] = LocalSettings
 
     def __init__(self, settings: LocalSettings) -> None:
         self.settings = settings
@@ -74,12 +75,13 @@ class Local(Backend):
         self,
         schema: Schema,
         limit: int,
+        *,
         since: datetime | None = None,
         labelled: bool | None = None,
     ) -> "pd.DataFrame":
         """Return captured rows, newest first; see `Backend.load`."""
         with self._store() as store:
-            return store.load(schema, limit, since, labelled)
+            return store.load(schema, limit, since=since, labelled=labelled)
 
     def save(self, rows: Sequence[Captured]) -> None:
         """Store answered rows, or spool them beside the database where it refuses."""
@@ -115,18 +117,26 @@ class Local(Backend):
             self._threads.session.trust_env = False
         url = f"{self.settings.target}/invocations"
         try:
+            body = json.dumps({"dataframe_records": list(records)}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BackendError(f"these records cannot be sent as JSON: {error}") from error
+        try:
             response = self._threads.session.post(
-                url, json={"dataframe_records": list(records)}, timeout=60
+                url,
+                data=body.encode(),
+                headers={"content-type": "application/json"},
+                timeout=60,
+                allow_redirects=False,
             )
         except requests.RequestException as error:
             raise BackendError(
                 f"{url} does not answer ({reason(error)}); start the server with `just deploy` or"
                 " `just serve`"
             ) from error
-        if not response.ok:
+        if response.status_code != requests.codes.ok:
             raise BackendError(f"{url} answered {response.status_code}: {message(response)}")
         return Answer(
-            response.json()["predictions"],
+            read_predictions(response, len(records)),
             response.headers.get("x-model-version", ""),
             response.headers.get("x-request-id", ""),
         )
@@ -228,7 +238,7 @@ class Local(Backend):
                 yield store
             finally:
                 store.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise BackendError(
                 f"capture database {self.settings.database}: {error}; if it is damaged, move it"
                 " away and a new one is made"
@@ -243,16 +253,17 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as source:
-            reader = csv.DictReader(source)
+            reader = csv.DictReader(source, strict=True)
             if not {"id", "label"} <= set(reader.fieldnames or []):
                 raise BackendError(f"{file}: expected the columns id,label")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
+            labels = []
+            for row in reader:
+                if not row["id"] or not row["label"]:
+                    raise BackendError(f"{file}, line {reader.line_num}: id or label is empty")
+                labels.append((row["id"], row["label"]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BackendError(f"{file}: cannot be read ({error})") from error
-    for number, row in enumerate(rows, start=2):
-        if not row["id"] or not row["label"]:
-            raise BackendError(f"{file}, line {number}: id or label is empty")
-    return [(row["id"], row["label"]) for row in rows]
+    return labels
 
 
 def reason(error: Exception) -> str:
@@ -265,9 +276,31 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
+def read_predictions(response: Any, count: int) -> list[dict[str, Any]]:  # noqa: ANN401 - see message
+    """Return the predictions of a good answer.
+
+    Raises:
+        BackendError: It holds none, or not one for each record.
+    """
+    try:
+        predictions = response.json()["predictions"]
+    except (ValueError, KeyError, TypeError):
+        predictions = None
+    if not isinstance(predictions, list):
+        raise BackendError(
+            f"{response.url} answered what is not a prediction: {message(response)[:100]!r};"
+            " does another service listen there?"
+        )
+    if len(predictions) != count:
+        raise BackendError(
+            f"{response.url} answered with {len(predictions)} predictions for {count} record(s)"
+        )
+    return predictions
+
+
 def message(response: Any) -> str:  # noqa: ANN401 - a requests.Response, which is imported late
     """Return the server's own reason, whatever form its error has."""
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text[:500]
+        return " ".join(response.text.split())[:500]

@@ -9,10 +9,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from inference.backend import Captured, create_backend, settings_from_environment
-from inference.predictor import Prediction, Predictor
+from inference.predictor import ARTIFACT, Prediction, Predictor
 from inference.schema import to_records
-
-ARTIFACT = "model"
 
 
 class Model(PythonModel):
@@ -29,7 +27,7 @@ class Model(PythonModel):
         name = os.environ.get("MODEL_BACKEND")
         self._backend = create_backend(name, settings_from_environment()) if name else None
 
-    def predict(
+    def predict(  # type: ignore[override] - MLflow declares it with other names for its own use
         self,
         context: PythonModelContext,  # noqa: ARG002 - MLflow's signature
         model_input,  # noqa: ANN001 - MLflow would read a hint as a signature

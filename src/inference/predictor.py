@@ -13,6 +13,8 @@ from inference.errors import ModelError
 from inference.schema import Record, Schema
 
 SCHEMA = "schema.json"
+# Name of the folder with schema and engine among an MLflow model's artifacts.
+ARTIFACT = "model"
 
 Prediction = dict[str, Any]
 
@@ -39,7 +41,9 @@ class Predictor:
             schema = Schema.read(folder / SCHEMA)
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder / SCHEMA}: not a readable schema ({error})") from error
-        return cls(schema, load_engine(folder, engine or os.environ.get("ROOKERY_ENGINE", "onnx")))
+        return cls(
+            schema, load_engine(folder, engine or os.environ.get("ROOKERY_ENGINE") or "onnx")
+        )
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> list[Record]:
         """Check records against the model's schema; see `Schema.check`."""
@@ -62,10 +66,16 @@ class Predictor:
         Returns:
             One dictionary a record: the predicted class, its probability as confidence, and the
             probability of every class.
+
+        Raises:
+            ModelError: What the model calculates are no numbers.
         """
         if not records:
             return []
         raw = self.engine.probabilities(self.schema.columns(records))
+        if not (finite := np.isfinite(raw)).all():
+            row = int(finite.all(axis=1).argmin())
+            raise ModelError(f"row {row}: the model's probabilities are no finite numbers")
         best = raw.argmax(axis=1).tolist()
         # Seven digits are what float32 holds; shorter figures make a third less to send and store.
         rows = np.round(raw.astype(np.float64), 7).tolist()

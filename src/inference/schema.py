@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Optional, Self
 
 import numpy as np
 from pydantic import (
@@ -72,7 +72,7 @@ class Number(Strict):
     def annotation(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
         """Pydantic type of one value."""
         low, high = self.range or (-MAX_NUMBER, MAX_NUMBER)
-        return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)] | None
+        return Optional[Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]]  # noqa: UP045 - made at run time
 
 
 class Category(Strict):
@@ -91,7 +91,7 @@ class Category(Strict):
     @property
     def annotation(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
         """Pydantic type of one value."""
-        return Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] | None
+        return Optional[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]]  # noqa: UP045 - see Number
 
 
 Feature = Annotated[Number | Category, Field(discriminator="kind")]
@@ -145,11 +145,9 @@ class Schema(Strict):
         return tuple(name for name, f in self.features.items() if f.kind == "number")
 
     @cached_property
-    def categories(self) -> dict[str, frozenset[str]]:
+    def categories(self) -> dict[str, tuple[str, ...]]:
         """Known values of each categorical feature, by its name."""
-        return {
-            n: frozenset(f.categories) for n, f in self.features.items() if f.kind == "category"
-        }
+        return {n: f.categories for n, f in self.features.items() if f.kind == "category"}
 
     @cached_property
     def record_type(self) -> Any:  # noqa: ANN401 - a type built at run time has no static type
@@ -165,7 +163,8 @@ class Schema(Strict):
 
     @cached_property
     def _adapter(self) -> TypeAdapter[list[Record]]:
-        return TypeAdapter(list[self.record_type])
+        record = self.record_type
+        return TypeAdapter(list[record])  # type: ignore[valid-type] - made at run time
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> list[Record]:
         """Check records against the schema; nothing is converted except int to float.
@@ -221,7 +220,7 @@ class Schema(Strict):
         """Count, for each categorical feature, the values that training did not know."""
         counts = {}
         for name, known in self.categories.items():
-            usual = known | {None}
+            usual = {*known, None}
             if count := sum(record.get(name) not in usual for record in records):
                 counts[name] = count
         return counts
@@ -243,5 +242,6 @@ def to_records(table: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> Sequence[
     """Turn a table into records, with None for what is missing; records pass unchanged."""
     if isinstance(table, Sequence):
         return table
-    complete = table.astype(object).where(table.notna(), None)
+    complete = table.astype(object)
+    complete[table.isna()] = None
     return complete.to_dict(orient="records")  # type: ignore[return-value] - columns are text

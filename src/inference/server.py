@@ -4,16 +4,19 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from pydantic import Field
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,10 +25,10 @@ from inference import wire
 from inference.backend import Captured
 from inference.capture import Recorder
 from inference.errors import (
-    MalformedRequestError,
     RookeryError,
     TooLargeError,
     UnavailableError,
+    UnsupportedFormatError,
 )
 from inference.live import LiveFolder, Pointer, Report
 from inference.predictor import Predictor
@@ -35,6 +38,7 @@ logger = logging.getLogger("rookery.server")
 
 SETTINGS_VARIABLE = "ROOKERY_SERVER"
 WATCH_SECONDS = 0.05
+RETRY_SECONDS = 5.0
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 # Larger requests are predicted in a thread, so that small ones need not wait for them.
 ROWS_IN_LOOP = 200
@@ -84,6 +88,7 @@ class Service:
         self.recorder = Recorder(settings.database, settings.capture_sync)
         self.live: Live | None = None
         self._generation = 0
+        self._master = os.getppid()
         self._pending: list[tuple[list[Captured], asyncio.Future[None]]] = []
 
     @asynccontextmanager
@@ -103,11 +108,16 @@ class Service:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            if os.getppid() != self._master:
+                # killed, and nobody else would stop this worker, which holds the port
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             try:
                 await self._follow()
                 self.recorder.tick()
             except Exception:  # the watch must outlive anything, or no deploy reaches this worker
                 logger.exception("watching for a new version failed; trying again")
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         """Load what the pointer names beside the live model, swap, and report."""
@@ -119,9 +129,9 @@ class Service:
         try:
             self.live = await asyncio.to_thread(load_live, self.folder, pointer)
             logger.info("serving version %s", pointer.version)
-        except RookeryError as failure:
-            error = str(failure)
-            logger.error("version %s does not load: %s", pointer.version, failure)
+        except RookeryError as reason:
+            error = str(reason)
+            logger.exception("version %s does not load", pointer.version)
         self.folder.report(Report(os.getpid(), pointer.generation, pointer.version, error))
 
     async def ping(self, _: Request) -> Response:
@@ -183,7 +193,7 @@ class Service:
         if int(request.headers.get("content-length", 0)) > limit:
             raise TooLargeError(f"the body is larger than {limit} bytes")
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise MalformedRequestError("compressed bodies are not read")
+            raise UnsupportedFormatError("compressed bodies are not read")
         body = bytearray()
         try:
             async with asyncio.timeout(self.settings.timeout):
@@ -211,7 +221,7 @@ class Service:
         waiting = [done for _, done in batch if not done.done()]
         try:
             self.recorder.save([row for rows, _ in batch for row in rows])
-        except Exception as error:  # every waiting request must hear of it
+        except Exception as error:  # noqa: BLE001 - every waiting request must hear of it
             for done in waiting:
                 done.set_exception(error)
         else:
@@ -239,6 +249,16 @@ def failure(error: RookeryError, request_id: str) -> Response:
     return response
 
 
+def misdirected(_: Request, error: Exception) -> Response:
+    """Answer a request to an address or with a method that there is not."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - the only kind this is registered for
+    code = HTTPStatus(error.status_code).name.lower()
+    message = f"{error.detail}; ask POST /invocations, GET /ping or GET /version"
+    response = json_response({"error": {"code": code, "message": message}}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
 def create_app() -> Starlette:
     """Make a worker's application from $ROOKERY_SERVER."""
     settings = ServerSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
@@ -249,5 +269,6 @@ def create_app() -> Starlette:
             Route("/ping", service.ping),
             Route("/version", service.version),
         ],
+        exception_handlers={HTTPException: misdirected},
         lifespan=service.lifespan,
     )

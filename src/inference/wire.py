@@ -142,6 +142,9 @@ def number(text: str) -> float | str | None:
     """Read a number from a table's cell; blank is missing, and what is no number stays text."""
     if not text.strip():
         return None
+    # Python would read more than the tools that make tables: 1_000, and digits of other scripts
+    if "_" in text or not text.isascii():
+        return text
     try:
         return float(text)
     except ValueError:

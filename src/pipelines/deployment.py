@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metaflow import Parameter, step
+from metaflow import step
 
 from common import registry
-from common.pipeline import Pipeline, backend, dataset, logger, require_at_least
+from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.smoke import smoke_test
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Deployment(Pipeline):
     """Put the challenger live, and make it the champion once it answers as it should."""
 
-    smoke_rows = Parameter(
+    smoke_rows: int = parameter(
         "smoke-rows", default=20, help="Rows of the table that are sent through the new version."
     )
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from metaflow import Parameter, step
+from metaflow import step
 
-from common.pipeline import Pipeline, backend, dataset, logger, require_at_least
+from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.simulation import describe_drift, draw, send
 from inference.errors import ConfigurationError
 
@@ -14,17 +14,19 @@ MODES = ("traffic", "labels")
 class Traffic(Pipeline):
     """Send rows of the table to the endpoint, or attach ground truth to what it answered."""
 
-    mode = Parameter("mode", default="traffic", help="traffic or labels.")
-    samples = Parameter("samples", default=300, help="Rows to send.")
-    drift = Parameter("drift", default=False, is_flag=True, help="Shift a numeric feature.")
-    ground_truth_quality = Parameter(
+    mode: str = parameter("mode", default="traffic", help="traffic or labels.")
+    samples: int = parameter("samples", default=300, help="Rows to send.")
+    drift: bool = parameter("drift", default=False, is_flag=True, help="Shift a numeric feature.")
+    ground_truth_quality: float = parameter(
         "ground-truth-quality",
         default=0.95,
         help="Share of simulated labels that agree with the prediction.",
     )
-    labels = Parameter("labels", default=None, help="CSV file (id,label) with real labels.")
-    connections = Parameter("connections", default=4, help="Connections to send over.")
-    seed = Parameter("seed", default=0, help="Of the drawn rows and simulated labels.")
+    labels: str | None = parameter(
+        "labels", default=None, help="CSV file (id,label) with real labels."
+    )
+    connections: int = parameter("connections", default=4, help="Connections to send over.")
+    seed: int = parameter("seed", default=0, help="Of the drawn rows and simulated labels.")
 
     @dataset
     @backend

@@ -2,12 +2,13 @@
 
 import os
 
-from metaflow import Parameter, card, current, step
+from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
+from metaflow.datastore.inputs import Inputs
 
 from common import fitting, tracking
 from common.dataset import require_rows_per_class
-from common.packaging import package
-from common.pipeline import Pipeline, dataset, logger, require_at_least
+from common.packaging import ModelFiles, package
+from common.pipeline import Pipeline, dataset, logger, parameter, require_at_least
 from common.training_card import training_card
 from inference.errors import ConfigurationError
 
@@ -17,20 +18,20 @@ FINAL = -1
 class Training(Pipeline):
     """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
 
-    training_epochs = Parameter("training-epochs", default=50, help="Passes over the rows.")
-    training_batch_size = Parameter("training-batch-size", default=32, help="Rows a step.")
-    accuracy_threshold = Parameter(
+    training_epochs: int = parameter("training-epochs", default=50, help="Passes over the rows.")
+    training_batch_size: int = parameter("training-batch-size", default=32, help="Rows a step.")
+    accuracy_threshold: float = parameter(
         "accuracy-threshold",
         default=0.9,
         help="A model whose cross-validated accuracy is lower is not registered.",
     )
-    folds = Parameter("folds", default=5, help="Folds of the cross-validation.")
-    parallel = Parameter(
+    folds: int = parameter("folds", default=5, help="Folds of the cross-validation.")
+    parallel: int = parameter(
         "parallel",
         default=os.cpu_count() or 1,
         help="Tasks that share the folds and the final model; folds + 1 gives each its own.",
     )
-    seed = Parameter("seed", default=1, help="Of folds, initial weights and batches.")
+    seed: int = parameter("seed", default=1, help="Of folds, initial weights and batches.")
 
     @dataset
     @step
@@ -48,7 +49,7 @@ class Training(Pipeline):
                 f"--accuracy-threshold: expected 0 to 1, not {self.accuracy_threshold}"
             )
         require_rows_per_class(self.settings.dataset, self.data.rows, self.folds)
-        run = tracking.start_run(self.settings.project, current.run_id, current.flow_name)
+        run = tracking.start_run(self.settings.project, str(current.run_id), str(current.flow_name))
         self.mlflow_run_id = run.info.run_id
         params = {
             "training_epochs": self.training_epochs,
@@ -76,11 +77,11 @@ class Training(Pipeline):
         rows = self.data.rows
         parts = fitting.split(schema, rows, self.folds, self.seed)
         self.results = []
-        self.model_files = None
-        for job in self.input:
+        self.model_files: list[ModelFiles] = []
+        for job in self.input or []:
             if job == FINAL:
                 transformers, network, _ = fitting.fit(schema, rows, settings)
-                self.model_files = package(schema, transformers, network, rows)
+                self.model_files.append(package(schema, transformers, network, rows))
             else:
                 with tracking.fold_run(self.mlflow_run_id, job) as log:
                     result = fitting.fit_fold(schema, rows, job, parts[job], settings)
@@ -90,11 +91,11 @@ class Training(Pipeline):
 
     @card
     @step
-    def evaluate(self, inputs: list["Training"]) -> None:
-        """Bring the folds together: scores, out-of-fold predictions, and the verdict of the gate."""
+    def evaluate(self, inputs: Inputs) -> None:
+        """Bring the folds together: scores, out-of-fold predictions, verdict of the gate."""
         self.results = sorted((r for i in inputs for r in i.results), key=lambda r: r.fold)
-        self.model_files = next(i.model_files for i in inputs if i.model_files)
-        self.merge_artifacts(inputs)
+        self.files = next(files for i in inputs for files in i.model_files)
+        self.merge_artifacts(inputs, exclude=["model_files"])
         schema = self.settings.dataset.schema
         self.metrics = fitting.summarize(self.results)
         self.reference = fitting.reference(schema, self.data.rows, self.results)
@@ -112,15 +113,15 @@ class Training(Pipeline):
             self.version = register(
                 self.settings.project,
                 self.mlflow_run_id,
-                self.model_files,
+                self.files,
                 self.settings.dataset.schema,
                 self.reference,
                 {
                     "accuracy": f"{self.metrics['accuracy_mean']:.4f}",
-                    "metaflow_run": current.run_id,
+                    "metaflow_run": str(current.run_id),
                 },
             )
-        figures = {"engine_disagreement": self.model_files.disagreement, **self.metrics}
+        figures = {"engine_disagreement": self.files.disagreement, **self.metrics}
         registered = f"version {self.version}" if self.version else "no: below the threshold"
         tracking.finish(self.mlflow_run_id, figures, {"registered": registered})
         self.next(self.end)

@@ -1,0 +1,178 @@
+"""The whole loop once, in a folder of its own: train, deploy, predict, monitor, drift."""
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common import ROOT, settings
+from common.dataset import read_table
+from common.simulation import draw, drifting_feature
+from inference import launcher
+from inference.errors import BackendError, RookeryError
+from inference.local import Local
+from scripts.command_line import one_line_errors
+
+STATE = ROOT / ".demo"
+ROWS = 300
+LATENCY_REQUESTS = 100
+LOG_TAIL = 15
+
+console = Console()
+
+
+@dataclass
+class Demo:
+    """One run of the demo: its environment, and what came of each part."""
+
+    environment: Mapping[str, str]
+    started: float
+
+    def run(self, title: str, *words: str) -> str:
+        """Run a command of the project, with its output in a log file.
+
+        Returns:
+            What the command printed.
+
+        Raises:
+            BackendError: The command failed; the message holds the end of its log.
+        """
+        log = STATE / "logs" / f"{title.replace(' ', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with console.status(f"{title} …"), log.open("w+", encoding="utf-8") as output:
+            process = subprocess.run(  # noqa: S603 - commands of this project
+                [sys.executable, *words],
+                cwd=ROOT,
+                env=dict(self.environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            output.seek(0)
+            text = output.read()
+        took = time.monotonic() - began
+        if process.returncode:
+            tail = "\n".join(text.rstrip().split("\n")[-LOG_TAIL:])
+            raise BackendError(f"{title} failed after {took:.0f} s:\n{tail}\n(all in {log})")
+        console.print(f"[green]✓[/] {title} [dim]{took:.0f} s[/]")
+        return text
+
+    def flow(self, title: str, name: str, *words: str) -> str:
+        """Run a flow, and return its Metaflow run id."""
+        file = STATE / "run-id"
+        self.run(title, f"src/pipelines/{name}.py", "run", "--run-id-file", str(file), *words)
+        return file.read_text(encoding="utf-8").strip()
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which every trace of a run goes into the demo's folder."""
+    return {
+        **os.environ,
+        "ROOKERY_STATE": str(STATE),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{STATE / 'mlflow.db'}",
+        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(STATE),
+        # cards do not follow it
+        "METAFLOW_CARD_LOCALROOT": str(STATE / ".metaflow" / "mf.cards"),
+        "METAFLOW_DEFAULT_DATASTORE": "local",
+        "METAFLOW_DEFAULT_METADATA": "local",
+        "ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+    }
+
+
+def measure_latency(backend: Local, records: Sequence[Mapping[str, Any]]) -> float:
+    """Return the median milliseconds of a request of one row over one connection."""
+    times = []
+    for record in records:
+        began = time.perf_counter()
+        backend.invoke([record])
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
+def artifact(flow: str, run_id: str, name: str) -> Any:  # noqa: ANN401 - whatever the flow stored
+    """Return an artifact of a finished run's last step."""
+    from metaflow import Run, namespace  # noqa: PLC0415 - reads its settings when it is imported
+
+    namespace(None)
+    return getattr(Run(f"{flow}/{run_id}").data, name)
+
+
+def describe(run_id: str) -> str:
+    """Say what a monitoring run found."""
+    failed = [c for c in artifact("Monitoring", run_id, "checks") if c["verdict"] == "fail"]
+    verdict = str(artifact("Monitoring", run_id, "verdict"))
+    return "\n".join([verdict, *(check["sentence"] for check in failed)])
+
+
+def main() -> None:
+    """Run the demo; whatever happens, no server of it stays behind."""
+    os.environ.update(environment())
+    with one_line_errors():
+        loaded = settings.load()
+        backend = loaded.create_backend("backend.Local")
+        if not isinstance(backend, Local):
+            raise RookeryError("the demo runs on this machine only")
+        launcher.stop(backend.folder)
+        shutil.rmtree(STATE, ignore_errors=True)
+        STATE.mkdir()
+        demo = Demo(os.environ, time.monotonic())
+        try:
+            circle(demo, loaded, backend)
+        finally:
+            launcher.stop(backend.folder)
+
+
+def circle(demo: Demo, loaded: settings.Settings, backend: Local) -> None:
+    """Go through the loop, and print what came of it."""
+    console.print(f"The whole loop in [bold]{STATE.relative_to(ROOT)}[/], each step with its log\n")
+    training = demo.flow("train", "training")
+    demo.flow("deploy", "deployment")
+    print(demo.run("sample", "src/scripts/sample.py"), end="")
+
+    schema = loaded.dataset.schema
+    rows = read_table(loaded.dataset).rows
+    latency = measure_latency(backend, draw(schema, rows, LATENCY_REQUESTS, seed=7, drift=False))
+    demo.flow("traffic", "traffic", "--samples", str(ROWS), "--seed", "1")
+    demo.flow("labels", "traffic", "--mode", "labels")
+    usual = demo.flow("monitor", "monitoring", "--samples", str(ROWS))
+    demo.flow("drifted traffic", "traffic", "--samples", str(ROWS), "--seed", "2", "--drift")
+    drifted = demo.flow("monitor again", "monitoring", "--samples", str(ROWS))
+
+    metrics = artifact("Training", training, "metrics")
+    counts = backend.counts()
+    table = Table("", "what came of it", title="Rookery, the whole loop", show_header=False)
+    table.add_row("model", f"{loaded.project} version {backend.status().version}")
+    table.add_row(
+        "accuracy", f"{metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f} (5 folds)"
+    )
+    table.add_row("latency", f"{latency:.1f} ms p50, one row a request, captured before answered")
+    table.add_row(
+        "captured", f"{sum(c[1] for c in counts)} rows, {sum(c[2] for c in counts)} labelled"
+    )
+    table.add_row("usual traffic", describe(usual))
+    table.add_row(f"{drifting_feature(schema)} shifted", describe(drifted))
+    table.add_row("reports", f"{STATE.relative_to(ROOT)}/reports/{usual} and …/{drifted}")
+    table.add_row("runs and models", "MLFLOW_TRACKING_URI=sqlite:///.demo/mlflow.db just mlflow")
+    table.add_row("took", f"{time.monotonic() - demo.started:.0f} s")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

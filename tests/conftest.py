@@ -1,0 +1,172 @@
+"""What the tests of several rooms share: the penguins' schema, small real models, a backend."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import ROOT, settings
+from inference import launcher
+from inference.backend import Release
+from inference.engine import GRAPH, OUTPUT
+from inference.local import ARTIFACTS, Local, LocalSettings
+from inference.predictor import SCHEMA
+from inference.schema import Schema
+
+# Set to nothing, not removed: what a test starts would find them in .env again.
+PERSONAL = (
+    "ENDPOINT_URL",
+    "METAFLOW_PROFILE",
+    "MLFLOW_TRACKING_URI",
+    "MODEL_BACKEND",
+    "ROOKERY_ENGINE",
+    "ROOKERY_STATE",
+)
+# How much more the favourite class of a small model weighs than the others, before the softmax.
+FAVOUR = 5.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_environment() -> Iterator[None]:
+    """Keep the settings of whoever runs the tests away from them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PERSONAL:
+            patch.setenv(name, "")
+        yield
+
+
+@pytest.fixture(scope="session")
+def schema(_nobodys_environment) -> Schema:
+    """The penguins' schema."""
+    return settings.load(ROOT / "config" / "local.yml").dataset.schema
+
+
+@pytest.fixture(scope="session")
+def record() -> dict:
+    """A penguin."""
+    return {
+        "island": "Biscoe",
+        "culmen_length_mm": 48.5,
+        "culmen_depth_mm": 15.0,
+        "flipper_length_mm": 219.0,
+        "body_mass_g": 4850.0,
+        "sex": "FEMALE",
+    }
+
+
+@pytest.fixture(scope="session")
+def make_model(schema) -> Callable[..., Path]:
+    """Write a model's folder: `make_model(folder, favourite=1)` and it prefers the second class.
+
+    Where every value is missing, the favourite's logit is FAVOUR and the others' are 0.
+    """
+    penguins = schema
+
+    def make(folder: Path, favourite: int = 0, schema: Schema = penguins) -> Path:
+        bias = FAVOUR * np.eye(len(schema.classes), dtype=np.float32)[favourite]
+        folder.mkdir(parents=True)
+        (folder / GRAPH).write_bytes(make_graph(schema, bias))
+        schema.write(folder / SCHEMA)
+        return folder
+
+    return make
+
+
+def make_graph(schema: Schema, bias: np.ndarray) -> bytes:
+    """Build impute, scale, encode and a softmax layer over all features as an ONNX graph."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - one second
+
+    nodes, inputs, constants, prepared = [], [], [], []
+
+    def constant(name: str, value: object) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
+        return name
+
+    for place, (name, feature) in enumerate(schema.features.items()):
+        prepared.append(f"prepared {place}")
+        if feature.kind == "category":
+            inputs.append(helper.make_tensor_value_info(name, TensorProto.STRING, [None, 1]))
+            codes = np.linspace(0.5, 1, len(feature.categories))
+            nodes.append(
+                helper.make_node(
+                    "LabelEncoder",
+                    [name],
+                    prepared[-1:],
+                    domain="ai.onnx.ml",
+                    keys_strings=list(feature.categories),
+                    values_floats=codes.tolist(),
+                    default_float=0.0,
+                )
+            )
+            continue
+        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]))
+        low, high = feature.range or (-1, 1)
+        middle = constant(f"middle {place}", (low + high) / 2)
+        span = constant(f"span {place}", high - low)
+        nodes += [
+            helper.make_node("IsNaN", [name], [f"missing {place}"]),
+            helper.make_node("Where", [f"missing {place}", middle, name], [f"full {place}"]),
+            helper.make_node("Sub", [f"full {place}", middle], [f"centred {place}"]),
+            helper.make_node("Div", [f"centred {place}", span], prepared[-1:]),
+        ]
+    shape = (len(prepared), len(schema.classes))
+    weights = constant("weights", np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape))
+    nodes += [
+        helper.make_node("Concat", prepared, ["joined"], axis=1),
+        helper.make_node("MatMul", ["joined", weights], ["weighed"]),
+        helper.make_node("Add", ["weighed", constant("bias", bias)], ["logits"]),
+        helper.make_node("Softmax", ["logits"], [OUTPUT], axis=1),
+    ]
+    output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, shape[1]])
+    model = helper.make_model(
+        helper.make_graph(nodes, "small", inputs, [output], constants),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)],
+        ir_version=10,
+    )
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def release(make_model, tmp_path_factory) -> Callable[..., Release]:
+    """Make a version as the registry hands it over: `release("2")` favours the third class."""
+
+    def make(version: str) -> Release:
+        path = tmp_path_factory.mktemp(f"release-{version}-")
+        model = make_model(path / ARTIFACTS, favourite=int(version) % 3)
+        assert model.is_relative_to(path)
+        return Release(version, f"run-{version}", path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Find a port of this machine on which nothing listens."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            return server.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def make_local(free_port) -> Callable[..., Local]:
+    """Make a Local backend below a folder, on a free port; whoever starts its server stops it."""
+
+    def make(folder: Path, **settings: object) -> Local:
+        target = f"http://127.0.0.1:{free_port()}"
+        place = {"database": folder / "captured.db", "serving": folder / "serving"}
+        return Local(LocalSettings(**{"target": target, "workers": 1, **place, **settings}))
+
+    return make
+
+
+@pytest.fixture
+def local(make_local, tmp_path) -> Iterator[Local]:
+    """A Local backend with nothing in it; its server, if a test starts one, is stopped."""
+    backend = make_local(tmp_path)
+    yield backend
+    launcher.stop(backend.folder)

@@ -1,0 +1,82 @@
+"""A workshop: a folder in which flows run for real, and a model trained there once a session."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from metaflow import Runner
+
+from common import ROOT, settings
+from inference import launcher
+from inference.local import Local
+
+
+class Workshop:
+    """Runs flows with every trace of them in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.environment = {
+            "ROOKERY_STATE": str(folder),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(folder),
+            "METAFLOW_CARD_LOCALROOT": str(folder / "cards"),
+            "ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        }
+        os.environ.update(self.environment)
+        self.settings = settings.load()
+        backend = self.settings.create_backend()
+        assert isinstance(backend, Local)
+        self.backend = backend
+
+    def run(self, flow: str, *, env: dict | None = None, **parameters):
+        """Run a flow; return (finished well, Metaflow run, everything it printed)."""
+        runner = Runner(
+            str(ROOT / "src" / "pipelines" / f"{flow}.py"),
+            pylint=False,
+            env={**os.environ, **self.environment, **(env or {})},
+        )
+        with runner.run(**parameters) as running:
+            return running.status == "successful", running.run, running.stdout + running.stderr
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory) -> Iterator[Workshop]:
+    """A workshop whose server is stopped at the end."""
+    before = dict(os.environ)
+    made = Workshop(tmp_path_factory.mktemp("workshop"))
+    yield made
+    launcher.stop(made.backend.folder)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def trained(workshop):
+    """The Metaflow run of a training with default settings."""
+    fine, run, output = workshop.run("training")
+    assert fine, output
+    return run
+
+
+@pytest.fixture(scope="session")
+def deployed(workshop, trained):
+    """The Metaflow run that deployed what `trained` registered."""
+    fine, run, output = workshop.run("deployment")
+    assert fine, output
+    return run
+
+
+@pytest.fixture
+def mlflow_client(workshop):
+    """MLflow's client on the workshop's store."""
+    import mlflow  # noqa: PLC0415 - 4 s that only these tests pay
+
+    mlflow.set_tracking_uri(workshop.tracking_uri)
+    return mlflow.MlflowClient()

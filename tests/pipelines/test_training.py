@@ -1,0 +1,164 @@
+"""The training journey, on the real penguins: folds, gate, registry."""
+
+import pickletools
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+
+def test_given_the_penguins_then_cross_validation_is_as_good_as_promised(trained):
+    metrics = trained.data.metrics
+
+    assert metrics["accuracy_mean"] >= 0.985
+    assert metrics["accuracy_std"] <= 0.015
+    assert metrics["f1_macro_mean"] >= 0.98
+    assert {"recall_Adelie_mean", "recall_Chinstrap_mean", "recall_Gentoo_mean"} <= metrics.keys()
+
+
+def test_given_a_finished_run_then_every_row_has_an_out_of_fold_prediction(trained):
+    reference = trained.data.reference
+
+    assert len(reference) == 344
+    assert reference["confidence"].between(1 / 3, 1).all()
+    # out-of-fold predictions are not the labels, and not those of a model that saw them
+    agreement = (reference["prediction"] == reference["target"]).mean()
+    assert agreement == pytest.approx(trained.data.metrics["accuracy_mean"], abs=0.001)
+    assert agreement < 1
+
+
+def test_given_a_finished_run_then_mlflow_holds_a_parent_and_a_run_for_each_fold(
+    trained, mlflow_client
+):
+    run = mlflow_client.get_run(trained.data.mlflow_run_id)
+    folds = mlflow_client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    )
+
+    assert run.info.run_name == trained.id
+    assert run.info.status == "FINISHED"
+    assert run.data.params["folds"] == "5"
+    assert run.data.tags["git_commit"]
+    assert run.inputs.dataset_inputs[0].dataset.name == "penguins"
+    assert run.data.tags["dataset.sha256"] == trained.data.data.hash
+    assert sorted(fold.info.run_name for fold in folds) == [f"fold-{n}" for n in range(5)]
+    for fold in folds:
+        assert fold.info.status == "FINISHED"
+        curve = mlflow_client.get_metric_history(fold.info.run_id, "val_loss")
+        assert len(curve) == 50
+        assert fold.data.metrics["accuracy"] >= 0.9
+
+
+def test_given_a_finished_run_then_a_challenger_is_registered_with_all_it_needs(
+    trained, mlflow_client, tmp_path
+):
+    version = mlflow_client.get_model_version_by_alias("penguins", "challenger")
+    assert str(version.version) == trained.data.version
+
+    import mlflow  # noqa: PLC0415 - 4 s that only this test pays
+
+    folder = Path(
+        mlflow.artifacts.download_artifacts("models:/penguins@challenger", dst_path=tmp_path)
+    )
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert {
+        f"artifacts/model/{name}"
+        for name in (
+            "graph.onnx",
+            "network.keras",
+            "transformers.skops",
+            "schema.json",
+            "reference.parquet",
+        )
+    } <= names
+    required = (folder / "requirements.txt").read_text().split()
+    assert all("==" in line for line in required)
+    assert not {line.split("==")[0] for line in required} & {
+        "tensorflow",
+        "keras",
+        "scikit-learn",
+        "metaflow",
+        "evidently",
+        "pytest",
+    }
+
+
+def test_given_a_registered_model_then_no_file_of_it_is_a_pickle(trained, mlflow_client, tmp_path):
+    import mlflow  # noqa: PLC0415 - 4 s that only this test pays
+
+    folder = Path(
+        mlflow.artifacts.download_artifacts("models:/penguins@challenger", dst_path=tmp_path)
+    )
+    contents = []
+    for file in folder.rglob("*"):
+        if file.is_file():
+            contents.append((str(file), file.read_bytes()))
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    contents += [(f"{file}/{n}", archive.read(n)) for n in archive.namelist()]
+
+    assert len(contents) > 10
+    assert [name for name, content in contents if is_pickle(content)] == []
+
+
+def is_pickle(content: bytes) -> bool:
+    """Whether these bytes are a pickle of protocol 2 or later, which starts with PROTO."""
+    if not content.startswith(b"\x80"):
+        return False
+    try:
+        return any(code.name == "STOP" for code, _, _ in pickletools.genops(content))
+    except ValueError:
+        return False
+
+
+def test_given_the_card_then_it_shows_scores_confusion_and_curves(workshop, trained):
+    (file,) = (workshop.folder / "cards" / "Training" / "runs" / trained.id).rglob("*.html")
+    html = file.read_text()
+
+    for text in ("Accuracy 0.9", "Confusion matrix", "Learning curves", "recall_Gentoo"):
+        assert text in html
+
+
+def test_given_a_threshold_out_of_reach_then_nothing_is_registered_and_the_run_is_tagged(
+    workshop, trained, mlflow_client
+):
+    fine, run, output = workshop.run(
+        "training", training_epochs=1, folds=2, accuracy_threshold=1.0, parallel=1
+    )
+
+    assert fine, output
+    assert "not registered" in output
+    assert run.data.version is None
+    tags = mlflow_client.get_run(run.data.mlflow_run_id).data.tags
+    assert tags["registered"] == "no: below the threshold"
+    versions = mlflow_client.search_model_versions("name='penguins'")
+    assert [str(v.version) for v in versions] == [trained.data.version]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complaint"),
+    [
+        ({"folds": 1}, "--folds: expected at least 2, not 1"),
+        ({"training_epochs": 0}, "--training-epochs: expected at least 1, not 0"),
+        ({"accuracy_threshold": 1.5}, "--accuracy-threshold: expected 0 to 1, not 1.5"),
+        ({"folds": 70}, "class 'Chinstrap' has 68 rows, too few for 70 folds"),
+        ({"dataset": "data/nowhere.csv"}, "nowhere.csv: there is no such file"),
+    ],
+)
+def test_given_bad_parameters_then_one_line_says_so(workshop, parameters, complaint):
+    fine, _, output = workshop.run("training", **parameters)
+
+    assert not fine
+    assert complaint in output
+    assert "Traceback" not in output
+
+
+def test_given_no_mlflow_server_then_the_flow_says_how_to_start_it(workshop):
+    uri = "http://127.0.0.1:9"
+    fine, _, output = workshop.run("training", mlflow_tracking_uri=uri)
+
+    assert not fine
+    assert f"MLflow at {uri} does not answer" in output
+    assert "just mlflow" in output
