@@ -23,6 +23,8 @@ from inference.predictor import SCHEMA
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 TOLERANCE = 1e-5
@@ -92,6 +94,7 @@ def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # no
         initial_types=[(n, kinds[f.kind]([None, 1])) for n, f in schema.features.items()],
         target_opset={"": 15, "ai.onnx.ml": 3},
     )
+    rename_inputs(first, list(schema.features))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH
         network.export(path, format="onnx", verbose=False)
@@ -107,6 +110,16 @@ def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # no
     joined.graph.output[0].name = OUTPUT
     onnx.checker.check_model(joined)
     return joined.SerializeToString()
+
+
+def rename_inputs(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - an onnx.ModelProto
+    """Give a graph's inputs their features' names; the converter has replaced odd characters."""
+    renamed = {given.name: name for given, name in zip(model.graph.input, names, strict=True)}
+    for given in model.graph.input:
+        given.name = renamed[given.name]
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
 
 
 def prove_agreement(

@@ -5,6 +5,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -243,6 +244,22 @@ class TestLabels:
         assert list(load(store, schema)["target"]) == ["Größe", None, "Adelie"]
         assert store.label_known([]) == 0
 
+    def test_labels_while_others_write(self, store, database, answer):
+        def write():
+            with closing(Store(database)) as other:
+                for number in range(100):
+                    other.save(answer(f"r{number}"))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        labelled = 0
+        while writer.is_alive():
+            labelled += store.label_simulated(1, seed=1)
+        writer.join()
+        labelled += store.label_simulated(1, seed=1)
+        assert labelled == 100
+        assert store.counts() == [("1", 100, 100)]
+
     @pytest.mark.parametrize("unknown", ["b-0", "a-9", "a", "", "a-x", "a-0x"])
     def test_unknown_id_and_nothing_is_labelled(self, store, schema, answer, unknown):
         store.save(answer(rows=2))
@@ -475,6 +492,22 @@ class TestSpool:
         spool.append(answer("next"))
         spool.replay(store)
         assert stored(database) == ["next-0"]
+
+    def test_replay_while_others_spool(self, spool, store, database, answer):
+        def write():
+            other = Spool(database)
+            for number in range(100):
+                other.append(answer(f"r{number}"))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        replayed = 0
+        while writer.is_alive():
+            replayed += spool.replay(store)
+        writer.join()
+        replayed += spool.replay(store)
+        assert replayed == 100
+        assert stored(database) == sorted(f"r{number}-0" for number in range(100))
 
     def test_lines_are_json(self, spool, answer):
         [row] = answer()

@@ -35,14 +35,19 @@ class Workshop:
         assert isinstance(backend, Local)
         self.backend = backend
 
-    def run(self, flow: str, *, env: dict | None = None, **parameters):
-        """Run a flow; return (finished well, Metaflow run, everything it printed)."""
-        runner = Runner(
+    def runner(self, flow: str, **options) -> Runner:
+        """Return what runs a flow, from a folder that is not the repository's."""
+        return Runner(
             str(ROOT / "src" / "pipelines" / f"{flow}.py"),
             pylint=False,
-            env={**os.environ, **self.environment, **(env or {})},
+            env={**os.environ, **self.environment},
+            cwd=str(self.folder),
+            **options,
         )
-        with runner.run(**parameters) as running:
+
+    def run(self, flow: str, *, options: dict | None = None, **parameters):
+        """Run a flow; return (finished well, Metaflow run, everything it printed)."""
+        with self.runner(flow, **(options or {})).run(**parameters) as running:
             return running.status == "successful", running.run, running.stdout + running.stderr
 
 
@@ -59,8 +64,8 @@ def workshop(tmp_path_factory) -> Iterator[Workshop]:
 
 @pytest.fixture(scope="session")
 def trained(workshop):
-    """The Metaflow run of a training with default settings."""
-    fine, run, output = workshop.run("training")
+    """The Metaflow run of a training with default settings, as `--with retry` runs it."""
+    fine, run, output = workshop.run("training", options={"decospecs": ["retry"]})
     assert fine, output
     return run
 

@@ -5,6 +5,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from common import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -137,11 +140,27 @@ def test_given_a_threshold_out_of_reach_then_nothing_is_registered_and_the_run_i
     assert [str(v.version) for v in versions] == [trained.data.version]
 
 
+def test_given_a_run_that_stopped_then_resume_goes_on_from_there(workshop, trained):
+    with workshop.runner("training").resume(origin_run_id=trained.id, step_to_rerun="end") as again:
+        assert again.status == "successful", again.stdout
+        assert again.run.data.version == trained.data.version
+        assert {step.id for step in again.run} == {step.id for step in trained}
+
+
+def test_given_config_values_on_the_command_line_then_they_replace_the_file(workshop, tmp_path):
+    config = yaml.safe_load((ROOT / "config" / "local.yml").read_text())
+    config["surprise"] = 1
+    file = tmp_path / "other.yml"
+    file.write_text(yaml.safe_dump(config))
+
+    for option in ({"config": [("project", str(file))]}, {"config_value": [("project", config)]}):
+        with pytest.raises(Exception, match="surprise: unknown key"):
+            workshop.run("training", options=option)
+
+
 @pytest.mark.parametrize(
     ("parameters", "complaint"),
     [
-        ({"folds": 1}, "--folds: expected at least 2, not 1"),
-        ({"training_epochs": 0}, "--training-epochs: expected at least 1, not 0"),
         ({"accuracy_threshold": 1.5}, "--accuracy-threshold: expected 0 to 1, not 1.5"),
         ({"folds": 70}, "class 'Chinstrap' has 68 rows, too few for 70 folds"),
         ({"dataset": "data/nowhere.csv"}, "nowhere.csv: there is no such file"),

@@ -1,0 +1,79 @@
+"""One graph that answers as Keras and scikit-learn do, or no model at all."""
+
+import numpy as np
+import pytest
+
+from common import fitting, packaging, settings
+from common.dataset import read_table
+from inference.engine import KerasEngine
+from inference.errors import ModelError
+from inference.predictor import Predictor
+from inference.schema import Schema, to_records
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return read_table(settings.load().dataset).rows
+
+
+@pytest.fixture(scope="module")
+def fitted(schema, rows):
+    how = fitting.FitSettings(settings.NetworkSettings(layers=(8,)), 5, 32, 1)
+    transformers, network, _ = fitting.fit(schema, rows, how)
+    return transformers, network
+
+
+def test_given_a_fit_then_both_engines_answer_alike_from_the_written_files(
+    schema, rows, fitted, tmp_path
+):
+    files = packaging.package(schema, *fitted, rows)
+    folder = tmp_path / "model"
+    files.write(folder, schema, rows)
+    records = [*to_records(rows[list(schema.features)]), *packaging.generate(schema, 200)]
+
+    graph, reference = (Predictor.load(folder, engine=name) for name in ("onnx", "keras"))
+
+    assert files.disagreement <= 1e-5
+    columns = schema.columns(records)
+    difference = graph.engine.probabilities(columns) - reference.engine.probabilities(columns)
+    assert np.abs(difference).max() <= 1e-5
+    assert np.allclose(graph.engine.probabilities(columns).sum(axis=1), 1, atol=1e-5)
+
+
+def test_given_engines_that_disagree_then_the_worst_row_is_shown(schema, rows, fitted):
+    transformers, network = fitted
+    graph = packaging.OnnxEngine(packaging.build_graph(schema, transformers, network))
+    other = fitting.build_network(9, 3, settings.NetworkSettings(layers=(8,)))
+
+    with pytest.raises(ModelError, match=r"disagree by .* on \{'island'.*nothing was registered"):
+        packaging.prove_agreement(schema, graph, KerasEngine(transformers, other), rows)
+
+
+def test_given_odd_names_and_kinds_then_the_graph_is_built_all_the_same():
+    described = {
+        "target": "art",
+        "classes": ["ja", "nein"],
+        "features": {
+            "größe in mm (alt)": {"kind": "number"},
+            "farbe 1": {"kind": "category", "categories": ["rot", "grün", "blau wie der Himmel"]},
+        },
+    }
+    schema = Schema.model_validate(described)
+    import pandas as pd  # noqa: PLC0415
+
+    rows = pd.DataFrame(packaging.generate(schema, 60))
+    rows["art"] = ["ja", "nein"] * 30
+    how = fitting.FitSettings(settings.NetworkSettings(layers=(4,)), 2, 16, 1)
+    transformers, network, _ = fitting.fit(schema, rows, how)
+
+    assert packaging.package(schema, transformers, network, rows).disagreement <= 1e-5
+
+
+def test_given_a_schema_then_generated_records_fit_it_and_some_values_are_missing(schema):
+    records = packaging.generate(schema, 300)
+
+    assert len(schema.check(records)) == 300
+    missing = sum(value is None for record in records for value in record.values())
+    assert 0.05 < missing / (300 * len(schema.features)) < 0.15
