@@ -139,3 +139,8 @@ format *ARGS: setup
 [group('quality')]
 types *ARGS: setup
     {{ run }} pyright "$@"
+
+# Make the README's picture from the demo's last report
+[group('docs')]
+pictures *ARGS: setup
+    {{ run }} src/scripts/picture.py "$@"

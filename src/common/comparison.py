@@ -97,6 +97,7 @@ def sample(rows: pd.DataFrame) -> pd.DataFrame:
 def compare(window: Window) -> list[Comparison]:
     """Compare every feature, and the predictions."""
     kinds: dict[str, Kind] = {name: f.kind for name, f in window.schema.features.items()}
+    kinds[PREDICTION] = "category"
     before, now = sample(window.reference), judged_rows(window)
     least = window.settings.min_rows
     # where there are enough rows, half of them may lack this value
@@ -105,7 +106,7 @@ def compare(window: Window) -> list[Comparison]:
         compare_column(
             name, kind, before[name].dropna(), now[name].dropna(), needed, window.settings.drift
         )
-        for name, kind in {**kinds, PREDICTION: "category"}.items()
+        for name, kind in kinds.items()
     ]
 
 
@@ -113,7 +114,7 @@ def judged_rows(window: Window) -> pd.DataFrame:
     """Return the rows to compare, without the predictions of other versions."""
     rows = sample(window.rows)
     own = rows["model_version"] == window.version
-    return rows.assign(prediction=rows[PREDICTION].where(own, None))
+    return rows.assign(prediction=rows[PREDICTION].astype(object).where(own))
 
 
 def compare_column(
@@ -220,8 +221,7 @@ def describe_categories(before: pd.Series, now: pd.Series) -> str:
     counts = count_values(before, now)
     shares = counts / counts.sum()
     most = (shares["now"] - shares["before"]).abs().idxmax()
-    then, since = shares.loc[most, ["before", "now"]]
-    return f"{show(most)} {then:.1%} → {since:.1%}"
+    return f"{show(most)} {shares['before'][most]:.1%} → {shares['now'][most]:.1%}"
 
 
 def show(value: object, length: int = 40) -> str:

@@ -59,8 +59,8 @@ class MonitoringSettings(Strict):
     """The limits of monitoring's checks.
 
     Attributes:
-        min_rows: Fewer values than these tell nothing about drift: below 100, chance alone moves
-            a column further than most real changes do.
+        min_rows: Fewer rows tell nothing about drift: below 100, chance alone moves a column as
+            far as many real changes do. Of a single column, half as many values are enough.
         min_labelled: Fewer labelled rows tell nothing about quality: below 50, one wrong answer
             is 2 points of accuracy.
         drift: Largest distance that is no drift, Evidently's own default; small windows get a

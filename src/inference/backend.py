@@ -149,19 +149,21 @@ class Backend(ABC):
     def label(
         self, *, quality: float | None = None, file: Path | None = None, seed: int | None = None
     ) -> int:
-        """Attach ground truth to captured rows that have none.
+        """Attach ground truth to captured rows.
 
         Args:
-            quality: Simulate it: the share of rows, from 0 to 1, whose truth is what was
-                predicted; the others get another class at random.
-            file: Take it from a CSV file with the columns id and label.
+            quality: Simulate it for every row that has none: the share of rows, from 0 to 1,
+                whose truth is what was predicted; the others get another class at random.
+            file: Take it from a CSV file with the columns id and label; a row that has a label
+                gets the new one.
             seed: Makes a simulation reproducible.
 
         Returns:
             The number of rows labelled.
 
         Raises:
-            BackendError: The file names an id that was not captured, or cannot be read.
+            BackendError: The file names an id that was not captured or a class that the model
+                does not know, or cannot be read; then nothing is labelled.
         """
 
     @abstractmethod

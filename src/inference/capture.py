@@ -52,6 +52,7 @@ SELECT model_version, COUNT(*), COUNT(target) FROM predictions GROUP BY model_ve
 
 LOCK_TIMEOUT = 0.1
 RETRY_AFTER = 1.0
+SHOWN = 5
 MEMORY_ROWS = 100_000
 
 
@@ -148,26 +149,42 @@ class Store:
             labels: (id, label) pairs; an id is `<request_id>-<row>`.
 
         Raises:
-            BackendError: An id is not in the store.
+            BackendError: An id is not in the store, or a label is no class of the model.
         """
-        unknown, count = [], 0
+        unknown, misspelt, count = [], [], 0
         with self.transaction() as connection:
             for identity, label in labels:
                 request_id, _, row = identity.rpartition("-")
-                done = connection.execute(
-                    "UPDATE predictions SET target = ? WHERE request_id = ? AND row = ?",
-                    (label, request_id, row),
-                ).rowcount
-                count += done
-                if not done:
+                found = connection.execute(
+                    "SELECT key, probabilities FROM predictions WHERE request_id = ? AND row = ?",
+                    (request_id, row),
+                ).fetchall()
+                if not found:
                     unknown.append(identity)
+                for key, probabilities in found:
+                    if label not in json.loads(probabilities):
+                        misspelt.append(f"{label!r} of {identity}")
+                    connection.execute(
+                        "UPDATE predictions SET target = ? WHERE key = ?", (label, key)
+                    )
+                    count += 1
             if unknown:
-                shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")  # noqa: PLR2004
                 raise BackendError(
-                    f"{len(unknown)} of {len(labels)} ids were never captured: {shown}; nothing was"
-                    " labelled. Take ids from the X-Request-Id of the answer: <request id>-<row>"
+                    f"{len(unknown)} of {len(labels)} ids were never captured: {first_of(unknown)};"
+                    " nothing was labelled. Take ids from the X-Request-Id of the answer:"
+                    " <request id>-<row>"
+                )
+            if misspelt:
+                raise BackendError(
+                    f"{len(misspelt)} of {len(labels)} labels are no class of the model that"
+                    f" answered: {first_of(misspelt)}; nothing was labelled"
                 )
         return count
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first few names, and whether there are more."""
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 def to_frame(schema: Schema, rows: Sequence[tuple[Any, ...]]) -> "pd.DataFrame":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Record = dict[str, float | str | None]
 
 MAX_TEXT = 200
+# columns of a captured row; see Backend.load
+RESERVED = {"id", "time", "model_version", "prediction", "confidence", "target"}
 # the engines calculate in float32
 MAX_NUMBER = float(np.finfo(np.float32).max)
 
@@ -114,6 +116,10 @@ class Schema(Strict):
     def _consistent(self) -> Self:
         if self.target in self.features:
             msg = f"target {self.target!r} is among the features"
+            raise ValueError(msg)
+        taken = RESERVED & self.features.keys()
+        if taken:
+            msg = f"features may not be called {', '.join(sorted(taken))}: captured rows have these"
             raise ValueError(msg)
         if len(set(self.classes)) != len(self.classes):
             msg = f"classes {list(self.classes)} hold a class twice"

@@ -2,27 +2,19 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaflow import Parameter, card, current, step
+from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
 
 from common import ROOT, registry, tracking
-from common.pipeline import Pipeline, backend, require_at_least
-from inference.local import ARTIFACTS
-from inference.predictor import SCHEMA
-from inference.schema import Schema
+from common.pipeline import Pipeline, backend, parameter, require_at_least
+from common.review import read_reference, review
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from mlflow.entities.model_registry import ModelVersion
     from rich.table import Table
 
-    from common.checks import Overall
-    from common.settings import MonitoringSettings
 
 HEADERS = ("check", "column", "figure", "limit", "verdict", "what it says")
 TABLE_WIDTH = 120
@@ -30,24 +22,10 @@ TABLE_WIDTH = 120
 REFUSED = re.compile(r"[^\w\-. :/]")
 
 
-@dataclass(frozen=True)
-class Review:
-    """What came of a window.
-
-    Attributes:
-        checks: Each as a plain dictionary; see `checks.Check`.
-        pages: HTML of the reports, by their names: data, drift, quality.
-    """
-
-    verdict: "Overall"
-    checks: list[dict[str, Any]]
-    pages: dict[str, str]
-
-
 class Monitoring(Pipeline):
     """Compare what was captured with what the deployed version was trained on."""
 
-    samples = Parameter("samples", default=500, help="Judge this many rows, the newest ones.")
+    samples: int = parameter("samples", default=500, help="Judge this many rows, the newest ones.")
 
     @card(id="checks")
     @card(type="html", id="quality", options={"artifact": "quality_html"})
@@ -72,7 +50,7 @@ class Monitoring(Pipeline):
         self.folder = str(write_pages(found.pages, reports_folder() / str(current.run_id)))
         fill_card(self.verdict, self.version, self.checks)
         run = tracking.start_run(
-            f"{self.settings.project}-monitoring", str(current.run_id), current.flow_name
+            f"{self.settings.project}-monitoring", str(current.run_id), str(current.flow_name)
         )
         self.mlflow_run_id = run.info.run_id
         log_pages(self.mlflow_run_id, self.folder)
@@ -92,42 +70,6 @@ class Monitoring(Pipeline):
             f"verdict: {self.verdict} (version {self.version}, {self.rows} rows)",
             f"reports: {self.folder}",
         )
-
-
-def read_reference(version: "ModelVersion") -> "tuple[Schema, pd.DataFrame]":
-    """Download the schema and the reference data that are stored with a version."""
-    import pandas as pd  # noqa: PLC0415 - one second
-
-    from common.packaging import REFERENCE  # noqa: PLC0415 - imports the engine
-
-    with tempfile.TemporaryDirectory() as scratch:
-        schema, reference = (
-            registry.download_file(version, str(ARTIFACTS / name), Path(scratch))
-            for name in (SCHEMA, REFERENCE)
-        )
-        return Schema.read(schema), pd.read_parquet(reference)
-
-
-def review(
-    captured: "pd.DataFrame",
-    reference: "pd.DataFrame",
-    schema: Schema,
-    version: str,
-    settings: "MonitoringSettings",
-) -> Review:
-    """Compare captured rows with the reference, run the checks and build the reports."""
-    from common import checks, comparison, reports  # noqa: PLC0415 - pandas, one second
-
-    window = comparison.Window(captured, reference, schema, version, settings)
-    compared = comparison.compare(window)
-    drift, distances = reports.drift_report(window, compared)
-    found = checks.run_checks(window, compared, distances)
-    pages = {
-        "data": reports.data_report(window),
-        "drift": drift,
-        "quality": reports.quality_report(window),
-    }
-    return Review(checks.verdict(found), [asdict(check) for check in found], pages)
 
 
 def reports_folder() -> Path:
@@ -199,12 +141,12 @@ def fill_card(verdict: str, version: str, checks: Sequence[Mapping[str, Any]]) -
     """Fill the card `checks` of the running step."""
     from metaflow.cards import Markdown, Table  # noqa: PLC0415 - only this step has cards
 
-    current.card["checks"].extend(
+    current.card["checks"].extend(  # type: ignore[attr-defined] - made when a step has a card
         [
             Markdown(
                 f"# Verdict: {verdict}\nCaptured rows beside the reference of version {version}."
             ),
-            Table(table(checks), headers=list(HEADERS)),
+            Table([[*row] for row in table(checks)], headers=[*HEADERS]),
         ]
     )
 

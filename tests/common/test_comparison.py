@@ -6,8 +6,8 @@ import pytest
 
 from common import comparison
 
-SEEDS = range(50)
-FEWER_SEEDS = range(25)
+SEEDS = range(20)
+FEWER_SEEDS = range(10)
 
 
 def drifted(window):
@@ -37,7 +37,7 @@ def test_rows_that_the_reference_does_not_hold_raise_no_alarm(make_window, draw,
 )
 def test_two_deviations_always_raise_the_alarm_for_their_column(make_window, draw, reference, name):
     shift = 2 * reference[name].std()
-    for seed in range(10):
+    for seed in range(5):
         rows = draw(300, seed)
         assert drifted(make_window(rows.assign(**{name: rows[name] + shift}))) == {name}
 
@@ -66,7 +66,7 @@ def test_distance_does_not_depend_on_the_unit(make_window, draw, reference, fact
     assert (after.distance, after.limit) == pytest.approx((before.distance, before.limit))
 
 
-@pytest.mark.parametrize("spread", [0.1, 2, 4])
+@pytest.mark.parametrize("spread", [0.1, 4])
 def test_heavy_tails_raise_no_alarm(make_window, draw, reference, spread):
     """A mean says nothing of such columns; the shuffles have the same tail."""
     name, rng = "body_mass_g", np.random.default_rng(0)

@@ -184,10 +184,7 @@ class TestStore:
 
     def test_processes_that_write_at_once_lose_nothing(self, database):
         command = [sys.executable, "-c", WRITER, str(database)]
-        writers = [
-            subprocess.Popen([*command, f"w{number}"])  # noqa: S603 - our own command
-            for number in range(WRITERS)
-        ]
+        writers = [subprocess.Popen([*command, f"w{number}"]) for number in range(WRITERS)]
         assert [writer.wait(timeout=60) for writer in writers] == [0] * WRITERS
         with closing(Recorder(database)) as last:
             last.tick()

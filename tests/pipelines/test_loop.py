@@ -178,4 +178,9 @@ def test_given_a_wrong_label_file_then_nothing_is_labelled(workshop, deployed, t
     with pytest.raises(BackendError, match="1 of 1 ids were never captured: nobody-0"):
         workshop.backend.label(file=file)
 
+    known = workshop.backend.load(workshop.settings.dataset.schema, limit=1)["id"][0]
+    file.write_text(f"id,label\n{known},Adelei\n")
+    with pytest.raises(BackendError, match=f"'Adelei' of {known}; nothing was labelled"):
+        workshop.backend.label(file=file)
+
     assert workshop.backend.counts() == before
