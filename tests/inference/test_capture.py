@@ -237,8 +237,8 @@ class TestLabels:
 
     def test_known_labels(self, store, schema, answer):
         store.save(answer("a-b.c:1", rows=3))
-        assert store.label_known([("a-b.c:1-0", "Adelie"), ("a-b.c:1-2", "Größe")]) == 2
-        assert list(load(store, schema)["target"]) == ["Größe", None, "Adelie"]
+        assert store.label_known([("a-b.c:1-0", "Adelie"), ("a-b.c:1-2", "Chinstrap")]) == 2
+        assert list(load(store, schema)["target"]) == ["Chinstrap", None, "Adelie"]
         assert store.label_known([]) == 0
 
     def test_labels_while_others_write(self, store, database, answer):
