@@ -118,6 +118,11 @@ mlflow *ARGS: setup
 test *ARGS: setup
     {{ run }} pytest "$@"
 
+# Measure quality and times of the loop into benchmarks/results
+[group('quality')]
+bench *ARGS: setup
+    {{ run }} benchmarks/loop.py "$@"
+
 # Check format, style, types, import layers and uv.lock
 [group('quality')]
 lint: setup

@@ -169,7 +169,7 @@ def circle(demo: Demo, loaded: settings.Settings, backend: Local) -> None:
     table.add_row("usual traffic", describe(usual))
     table.add_row(f"{drifting_feature(schema)} shifted", describe(drifted))
     table.add_row("reports", f"{STATE.relative_to(ROOT)}/reports/{usual} and …/{drifted}")
-    table.add_row("runs and models", "MLFLOW_TRACKING_URI=sqlite:///.demo/mlflow.db just mlflow")
+    table.add_row("runs and models", "MLFLOW_TRACKING_URI=sqlite:///.demo/mlflow.db ./justw mlflow")
     table.add_row("took", f"{time.monotonic() - demo.started:.0f} s")
     console.print(table)
 

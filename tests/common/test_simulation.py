@@ -5,7 +5,6 @@ import pytest
 from common import settings
 from common.dataset import read_table
 from common.simulation import draw, drifting_feature, send
-from inference.backend import Answer
 from inference.errors import BackendError
 from inference.schema import Schema
 
@@ -49,30 +48,10 @@ def test_given_categories_only_then_the_last_takes_its_rarest_value(schema, rows
     assert {record["island"] for record in drifted} == {"Torgersen"}
 
 
-class Endpoint:
-    """Stands for an endpoint of another kind: answers, or refuses from some row on."""
+def test_given_no_endpoint_then_sending_fails_soon_and_says_how_to_start_one(local, schema, rows):
+    records = draw(schema, rows, 500, seed=1, drift=False)
 
-    def __init__(self, refuse_after: int) -> None:
-        self.rows, self.refuse_after = 0, refuse_after
-
-    def invoke(self, records) -> Answer:
-        if self.rows >= self.refuse_after:
-            raise BackendError("no more")
-        self.rows += len(records)
-        return Answer([{}] * len(records), "1", "r")
-
-
-def test_given_an_endpoint_then_every_record_reaches_it(schema, rows):
-    endpoint = Endpoint(refuse_after=1000)
-
-    assert send(endpoint, draw(schema, rows, 95, seed=1, drift=False), connections=3) == 95
-    assert endpoint.rows == 95
-
-
-def test_given_an_endpoint_that_fails_then_sending_fails(schema, rows):
-    endpoint = Endpoint(refuse_after=30)
-
-    with pytest.raises(BackendError, match="no more"):
-        send(endpoint, draw(schema, rows, 500, seed=1, drift=False), connections=1)
-
-    assert endpoint.rows == 30
+    with pytest.raises(
+        BackendError, match=r"does not answer .* start the server with `just deploy`"
+    ):
+        send(local, records, connections=2)

@@ -24,7 +24,7 @@ def test_given_a_code_package_in_an_empty_folder_then_it_imports_what_the_flow_n
     archive = tmp_path / "package.tgz"
     file = ROOT / "src" / "pipelines" / f"{flow}.py"
     subprocess.run(
-        [sys.executable, file, "--no-pylint", "package", "save", archive],
+        [sys.executable, file, "--package-suffixes", ".py,.txt", "package", "save", archive],
         cwd=tmp_path,
         env={**os.environ, **workshop.environment},
         check=True,

@@ -1,0 +1,48 @@
+"""What importing the project sets up: .env, a user name, quiet libraries."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SHOWN = ("GREETING", "KERAS_BACKEND", "USERNAME", "DO_NOT_TRACK")
+
+
+def environment_after_import(folder, **given) -> dict:
+    """Import `common` in a bare process and return what it finds in the environment."""
+    script = (
+        f"import common, json, os; print(json.dumps({{k: os.environ.get(k) for k in {SHOWN}}}))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(folder), **given},
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(answer.stdout)
+
+
+def test_given_a_file_of_variables_then_they_are_read_but_do_not_replace_what_is_set(tmp_path):
+    (tmp_path / ".env").write_text("GREETING=from the file\nKERAS_BACKEND=tensorflow\n")
+
+    assert environment_after_import(tmp_path)["GREETING"] == "from the file"
+    assert environment_after_import(tmp_path, GREETING="set")["GREETING"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "rookery"),
+        ({"USER": "root"}, "rookery"),
+        ({"USER": "ada"}, None),
+        ({"METAFLOW_USER": "ada"}, None),
+    ],
+)
+def test_given_a_bare_machine_then_metaflow_finds_a_user_name(tmp_path, given, name):
+    found = environment_after_import(tmp_path, **given)
+
+    assert found["USERNAME"] == name
+    assert found["KERAS_BACKEND"] == "tensorflow"
+    assert found["DO_NOT_TRACK"] == "1"
