@@ -70,7 +70,7 @@ def measure_times(runs: int) -> dict[str, list[float]]:
             "ROOKERY_STATE": folder,
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": folder,
-            "METAFLOW_CARD_LOCALROOT": f"{folder}/cards",
+            "METAFLOW_CARD_LOCALROOT": folder,
             "ENDPOINT_URL": "http://127.0.0.1:8093",
         }
         os.environ.update(environment)

@@ -102,6 +102,12 @@ def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # no
 
     second = onnx.compose.add_prefix(second, "network/")
     first.ir_version = second.ir_version = min(first.ir_version, second.ir_version)
+    for part in (first, second):
+        # a part may name sets of operators that it does not use, in versions that differ
+        used = {node.domain for node in part.graph.node}
+        kept = [entry for entry in part.opset_import if entry.domain in used]
+        del part.opset_import[:]
+        part.opset_import.extend(kept)
     joined = onnx.compose.merge_models(
         first, second, io_map=[(first.graph.output[0].name, second.graph.input[0].name)]
     )

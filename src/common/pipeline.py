@@ -187,6 +187,14 @@ def around_every_step(flow: type[FlowType]) -> type[FlowType]:
     return AroundEveryStep(flow)  # type: ignore[return-value] - Metaflow returns the class itself
 
 
+def parse_config(text: str) -> dict[str, Any]:
+    """Parse a config file, with what is wrong with it in one line."""
+    try:
+        return parse_for_metaflow(text)
+    except RookeryError as error:
+        raise shorten(error) from error
+
+
 def parameter(name: str, **options: Any) -> Any:  # noqa: ANN401 - a step sees the value
     """Return a Metaflow parameter; annotate it with the type that its value has in a step."""
     return Parameter(name, **options)
@@ -199,7 +207,7 @@ class Pipeline(FlowSpec):
     project = Config(
         "project",
         default=str(DEFAULT_CONFIG),
-        parser=parse_for_metaflow,
+        parser=parse_config,
         help="Config file of the project.",
     )
     backend: str | None = parameter(

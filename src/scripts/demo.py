@@ -88,8 +88,8 @@ def environment() -> dict[str, str]:
         "ROOKERY_STATE": str(STATE),
         "MLFLOW_TRACKING_URI": f"sqlite:///{STATE / 'mlflow.db'}",
         "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(STATE),
-        # cards do not follow it
-        "METAFLOW_CARD_LOCALROOT": str(STATE / ".metaflow" / "mf.cards"),
+        # any value: it sends the cards where the rest of a run goes, not into the current folder
+        "METAFLOW_CARD_LOCALROOT": str(STATE),
         "METAFLOW_DEFAULT_DATASTORE": "local",
         "METAFLOW_DEFAULT_METADATA": "local",
         "ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",

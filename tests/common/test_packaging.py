@@ -1,6 +1,7 @@
 """One graph that answers as Keras and scikit-learn do, or no model at all."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from common import fitting, packaging, settings
@@ -51,18 +52,15 @@ def test_given_engines_that_disagree_then_the_worst_row_is_shown(schema, rows, f
         packaging.prove_agreement(schema, graph, KerasEngine(transformers, other), rows)
 
 
-def test_given_odd_names_and_kinds_then_the_graph_is_built_all_the_same():
-    described = {
-        "target": "art",
-        "classes": ["ja", "nein"],
-        "features": {
-            "größe in mm (alt)": {"kind": "number"},
-            "farbe 1": {"kind": "category", "categories": ["rot", "grün", "blau wie der Himmel"]},
-        },
-    }
-    schema = Schema.model_validate(described)
-    import pandas as pd  # noqa: PLC0415
+NUMBER = {"größe in mm (alt)": {"kind": "number"}, "b": {"kind": "number", "range": [0, 1]}}
+CATEGORY = {"farbe 1": {"kind": "category", "categories": ["rot", "grün", "blau wie der Himmel"]}}
 
+
+@pytest.mark.parametrize("features", [NUMBER | CATEGORY, NUMBER, CATEGORY])
+def test_given_odd_names_and_any_kinds_then_the_graph_is_built_all_the_same(features):
+    schema = Schema.model_validate(
+        {"target": "art", "classes": ["ja", "nein"], "features": features}
+    )
     rows = pd.DataFrame(packaging.generate(schema, 60))
     rows["art"] = ["ja", "nein"] * 30
     how = fitting.FitSettings(settings.NetworkSettings(layers=(4,)), 2, 16, 1)

@@ -26,7 +26,7 @@ class Workshop:
             "ROOKERY_STATE": str(folder),
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(folder),
-            "METAFLOW_CARD_LOCALROOT": str(folder / "cards"),
+            "METAFLOW_CARD_LOCALROOT": str(folder),
             "ENDPOINT_URL": f"http://127.0.0.1:{port}",
         }
         os.environ.update(self.environment)
@@ -67,6 +67,10 @@ def trained(workshop):
     """The Metaflow run of a training with default settings, as `--with retry` runs it."""
     fine, run, output = workshop.run("training", options={"decospecs": ["retry"]})
     assert fine, output
+    # what it is now; a deployment takes the alias away
+    workshop.challenger = registry_client(workshop).get_model_version_by_alias(
+        "penguins", "challenger"
+    )
     return run
 
 
@@ -81,6 +85,11 @@ def deployed(workshop, trained):
 @pytest.fixture
 def mlflow_client(workshop):
     """MLflow's client on the workshop's store."""
+    return registry_client(workshop)
+
+
+def registry_client(workshop: Workshop):
+    """Return MLflow's client, which sees the workshop's store."""
     import mlflow  # noqa: PLC0415 - 4 s that only these tests pay
 
     mlflow.set_tracking_uri(workshop.tracking_uri)
