@@ -14,18 +14,29 @@ METAFLOW_PACKAGE_POLICY = "include"
 ROOT = Path(os.environ.get("ROOKERY_ROOT") or Path(__file__).resolve().parents[2])
 
 
+DEFAULTS = {
+    "KERAS_BACKEND": "tensorflow",
+    # start-up notices and chatter
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # nothing is reported to anybody; each library has a switch of its own
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
 def prepare_environment() -> None:
     """Read .env, and give Metaflow and the libraries the variables that a bare machine lacks."""
     load_dotenv(ROOT / ".env")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # TensorFlow's start-up notices
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # Evidently's telemetry
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    cache = ROOT / (os.environ.get("ROOKERY_STATE") or ".rookery") / "cache"
+    # these two would write into the user's home
+    homes = {name: str(cache / name.lower()) for name in ("KERAS_HOME", "MPLCONFIGDIR")}
+    for name, value in (DEFAULTS | homes).items():
+        os.environ.setdefault(name, value)
     # Metaflow stops where it finds no user name, or only root. It has read METAFLOW_USER by now,
     # where a flow's file imports it first; the others it reads later.
     names = [os.environ.get(key) for key in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")]

@@ -41,6 +41,8 @@ class OnnxEngine:
     name: ClassVar[str] = "onnx"
 
     def __init__(self, graph: bytes) -> None:
+        # read when it is imported: without it, onnxruntime reports every session to its maker
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: PLC0415 - half a second that only a process that predicts pays
 
         options = onnxruntime.SessionOptions()

@@ -92,6 +92,8 @@ def environment() -> dict[str, str]:
         "METAFLOW_CARD_LOCALROOT": str(STATE),
         "METAFLOW_DEFAULT_DATASTORE": "local",
         "METAFLOW_DEFAULT_METADATA": "local",
+        "KERAS_HOME": str(STATE / "cache" / "keras"),
+        "MPLCONFIGDIR": str(STATE / "cache" / "matplotlib"),
         "ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
     }
 

@@ -1,5 +1,9 @@
 """Loading an engine: what is missing, damaged or unknown."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -40,3 +44,19 @@ def test_damaged_graph(model, keep):
 def test_unknown_engine(model):
     with pytest.raises(ConfigurationError, match="expected onnx or keras, not 'torch'"):
         load_engine(model, "torch")
+
+
+def test_loading_writes_nothing_into_the_users_home(model, tmp_path):
+    """Onnxruntime keeps an identifier and a queue of reports there, unless it is told not to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    script = (
+        "import pathlib, sys; from inference.predictor import Predictor;"
+        "Predictor.load(pathlib.Path(sys.argv[1])).try_out()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, model],
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
+        check=True,
+    )
+    assert list(home.rglob("*")) == []
