@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, field_validator
 
 from inference.backend import Answer, Backend, Captured, Release, Status
-from inference.capture import Recorder, Store
+from inference.capture import Recorder
 from inference.errors import BackendError
 from inference.live import LiveFolder
 from inference.predictor import ARTIFACT, Predictor
 from inference.schema import Schema, Strict
+from inference.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -162,7 +162,7 @@ class Service:
             return failure(error, request_id)
         except ClientDisconnect:
             raise
-        except Exception:
+        except Exception:  # the client hears of it too, but not what it was
             logger.exception("request %s failed", request_id)
             return failure(RookeryError("the service failed; its log says why"), request_id)
 

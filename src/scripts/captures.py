@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.settings import DEFAULT_CONFIG
-from inference.capture import Spool
+from inference.spool import Spool
 from scripts.command_line import CONFIG_HELP, local_backend, one_line_errors
 
 

@@ -15,8 +15,10 @@ import pytest
 
 from inference import capture
 from inference.backend import Captured
-from inference.capture import Recorder, Spool, Store
+from inference.capture import Recorder
 from inference.errors import BackendError, UnavailableError
+from inference.spool import Spool
+from inference.store import Store
 
 PREDICTION = {
     "prediction": "Gentoo",
