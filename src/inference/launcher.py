@@ -36,7 +36,7 @@ def command(target: str, workers: int) -> list[str]:
     return [
         sys.executable,
         *("-m", "gunicorn", "inference.server:create_app()"),
-        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+        *("--worker-class", "inference.worker.Worker"),
         *("--bind", f"{host}:{port}"),
         *("--workers", str(workers)),
         # clients that keep a connection must not meet one that is just being closed

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 
 import psutil
@@ -101,3 +102,14 @@ def test_server_that_ends_at_once(local):
     assert str(folder.log_file) in str(caught.value)
     assert launcher.running(folder) is None
     launcher.require_free_port(local.settings.target)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_to_the_master_alone_ends_the_whole_server_soon(local, release, number):
+    local.deploy(release("1"))
+    master = launcher.running(local.folder)
+    family = [master, *master.children(recursive=True)]
+    master.send_signal(number)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
