@@ -96,6 +96,19 @@ def numbered(name: str, version: str) -> "ModelVersion":
         return mlflow.MlflowClient().get_model_version(name, version)
 
 
+def choose(project: str, number: str | None, folder: Path) -> Release:
+    """Download the version with this number, else the champion, else the newest one.
+
+    Raises:
+        RegistryError: There is none, or it cannot be downloaded.
+    """
+    if number:
+        version = numbered(project, number)
+    else:
+        version = version_by_alias(project, CHAMPION) or newest(project)
+    return download(version, folder)
+
+
 def download(version: "ModelVersion", folder: Path) -> Release:
     """Download a version's files into a new folder.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "MODEL_BACKEND_CONFIG"
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(NamedTuple):
     """One answered row, as it is stored: what came in, what went out, and when.
 
     Attributes:

@@ -109,3 +109,9 @@ class UnavailableError(RookeryError):
 
     status = 503
     code = "unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """As many requests wait already as the service lets wait; others may be answered at once."""
+
+    code = "overloaded"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,10 +17,13 @@ import requests
 
 from inference.errors import BackendError
 from inference.live import LiveFolder, find_process, write_json
+from inference.metrics import FOLDER_VARIABLE
 from inference.server import SETTINGS_VARIABLE, ServerSettings
 
 START_SECONDS = 30.0
 STOP_SECONDS = 35.0
+# A larger log is put aside when the server starts, in the place of the one before.
+MAX_LOG_BYTES = 100_000_000
 # how a traceback ends
 ERROR_LINE = re.compile(r"[\w.]+(Error|Exception): ")
 
@@ -42,15 +46,22 @@ def command(target: str, workers: int) -> list[str]:
         # clients that keep a connection must not meet one that is just being closed
         *("--keep-alive", "75"),
         *("--graceful-timeout", "30"),
-        *("--log-level", "warning"),
+        *("--logger-class", "inference.logs.Logger"),
         # it would stand in the user's home
         "--no-control-socket",
     ]
 
 
 def environment(settings: ServerSettings) -> Mapping[str, str]:
-    """Return the environment in which the service runs."""
-    return {**os.environ, SETTINGS_VARIABLE: settings.model_dump_json()}
+    """Return the environment in which the service runs, with an empty folder for its counts."""
+    counts = settings.folder / "metrics"
+    shutil.rmtree(counts, ignore_errors=True)
+    counts.mkdir(parents=True)
+    return {
+        **os.environ,
+        SETTINGS_VARIABLE: settings.model_dump_json(),
+        FOLDER_VARIABLE: str(counts.absolute()),
+    }
 
 
 def require_free_port(target: str) -> None:
@@ -132,6 +143,8 @@ def start(folder: LiveFolder, settings: ServerSettings, target: str, workers: in
         BackendError: The port is in use, or the service ended before it answered.
     """
     require_free_port(target)
+    if folder.log_file.exists() and folder.log_file.stat().st_size > MAX_LOG_BYTES:
+        folder.log_file.replace(folder.log_file.with_suffix(".log.1"))
     with folder.log_file.open("ab") as log:
         before = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command
@@ -171,8 +184,17 @@ def answers(target: str) -> bool:
 def last_words(folder: LiveFolder, start: int = 0) -> str:
     """Return the error, else the line, that the server's log ends with, and where the rest is."""
     text = folder.log_file.read_bytes()[start:].decode(errors="replace")
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    lines = [spoken(line.strip()) for line in text.split("\n") if line.strip()]
     # what gunicorn says after it is that a worker failed
     errors = [line for line in lines if ERROR_LINE.match(line)]
     last = next(reversed(errors or lines), "it left no word")
     return f"{last} (all in {folder.log_file})"
+
+
+def spoken(line: str) -> str:
+    """Return what a line of the log says; where it is JSON, its error or else its message."""
+    try:
+        entry = json.loads(line)
+        return entry.get("exception", entry["message"]).splitlines()[-1]
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return line

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator
@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field, field_validator
 from inference.backend import Answer, Backend, Captured, Release, Status
 from inference.capture import Recorder
 from inference.errors import BackendError
+from inference.limits import TOKEN_VARIABLE, Limits
 from inference.live import LiveFolder
 from inference.predictor import ARTIFACT, Predictor
-from inference.schema import Schema, Strict
+from inference.schema import Schema
 from inference.store import Store
 
 if TYPE_CHECKING:
@@ -30,26 +31,20 @@ ARTIFACTS = Path("artifacts") / ARTIFACT
 FOLLOW_SECONDS = 30.0
 
 
-class LocalSettings(Strict):
+class LocalSettings(Limits):
     """The `backend:` section of the config file, for Local.
 
     Attributes:
         database: SQLite file with what was answered.
         serving: Folder with the served versions and the pointer to the live one.
         target: URL of the service.
-        capture_sync: normal survives the death of any process, full also a power cut.
         workers: Processes that answer; one a core by default.
-        max_bytes: Largest request body.
-        max_rows: Most rows in a request.
     """
 
     database: Path
     serving: Path
     target: str = "http://127.0.0.1:8080"
-    capture_sync: Literal["normal", "full"] = "normal"
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
-    max_bytes: int = Field(default=5_000_000, gt=0)
-    max_rows: int = Field(default=10_000, gt=0)
 
     @field_validator("target")
     @classmethod
@@ -87,8 +82,10 @@ class Local(Backend):
     def save(self, rows: Sequence[Captured]) -> None:
         """Store answered rows, or spool them beside the database where it refuses."""
         if self._recorder is None:
-            self._recorder = Recorder(self.settings.database, self.settings.capture_sync)
+            limits = self.settings
+            self._recorder = Recorder(limits.database, limits.capture_sync, limits.retention_days)
         self._recorder.save(rows)
+        self._recorder.tick()
 
     def label(
         self, *, quality: float | None = None, file: Path | None = None, seed: int | None = None
@@ -125,7 +122,7 @@ class Local(Backend):
             response = self._threads.session.post(
                 url,
                 data=body.encode(),
-                headers={"content-type": "application/json"},
+                headers={"content-type": "application/json"} | credentials(),
                 timeout=60,
                 allow_redirects=False,
             )
@@ -152,22 +149,34 @@ class Local(Backend):
             self._go_live(release.version, release.run_id)
             self.folder.drop_old_models()
 
-    def prepare(self, release: Release) -> None:
+    def prepare(self, release: Release | None = None) -> str:
         """Make a version the one that `serve` will serve.
 
+        Args:
+            release: The version; without it, the one that was deployed last.
+
+        Returns:
+            Its number.
+
         Raises:
-            BackendError: A server runs already, or the port is in use.
+            BackendError: A server runs already, the port is in use, or nothing was deployed.
             ModelError: The version does not load.
         """
         from inference import launcher  # noqa: PLC0415 - see status
 
-        source = release.path / ARTIFACTS
         with self.folder.locked():
             launcher.require_stopped(self.folder)
             launcher.require_free_port(self.settings.target)
-            Predictor.load(source).try_out()
-            self.folder.add_model(release.version, source)
-            self.folder.point(release.version, release.run_id)
+            if release:
+                source = release.path / ARTIFACTS
+                Predictor.load(source).try_out()
+                self.folder.add_model(release.version, source)
+                return self.folder.point(release.version, release.run_id).version
+            pointer = self.folder.pointer()
+            if not pointer:
+                raise BackendError("nothing was deployed here; `just deploy` does it")
+            Predictor.load(self.folder.model(pointer.version)).try_out()
+            return pointer.version
 
     def serve(self) -> NoReturn:
         """Serve in the foreground: this process becomes the server."""
@@ -205,9 +214,7 @@ class Local(Backend):
         return ServerSettings(
             folder=self.settings.serving,
             database=self.settings.database,
-            capture_sync=self.settings.capture_sync,
-            max_bytes=self.settings.max_bytes,
-            max_rows=self.settings.max_rows,
+            **self.settings.model_dump(include=set(Limits.model_fields)),
         )
 
     def _go_live(self, version: str, run_id: str) -> None:
@@ -265,6 +272,12 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BackendError(f"{file}: cannot be read ({error})") from error
     return labels
+
+
+def credentials() -> dict[str, str]:
+    """Return the header that opens a service with a token, where the environment holds one."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def reason(error: Exception) -> str:

@@ -86,7 +86,8 @@ def test_setting_that_is_wrong(settings, problem):
     with pytest.raises(ConfigurationError) as caught:
         create_backend("backend.Local", settings)
     assert str(caught.value).startswith(problem)
-    assert "backend.Local takes database, serving, target" in str(caught.value)
+    assert "backend.Local takes capture_sync, " in str(caught.value)
+    assert ", database, serving, target, workers" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -238,7 +238,7 @@ BAD_INPUT = [
     pytest.param(CSV, b"", 400, "malformed", "no rows", id="empty CSV"),
     pytest.param(JSON, b'{"inputs": [NaN]}', 400, "malformed", "not JSON", id="NaN"),
     pytest.param(
-        CSV, b"body_mass_g\nNaN", 422, "invalid_records", '"value":"nan"', id="NaN in CSV"
+        CSV, b"body_mass_g\nNaN", 422, "invalid_records", "column is missing", id="NaN in CSV"
     ),
     pytest.param(
         JSON, b'{"inputs": [{"wing": 1}]}', 422, "invalid_records", "unknown column", id="column"
