@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -12,7 +13,16 @@ from inference.schema import Schema
 
 JSON = "application/json"
 CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FORMATS = ("inputs", "instances", "dataframe_records", "dataframe_split")
+
+# What pandas, and so MLflow's scoring server, reads as missing in a CSV cell.
+MISSING_TEXTS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"}
+MISSING_TEXTS |= {"1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+# What pandas calls the column of the rows' labels, which comes first.
+CSV_INDEX = ""
 
 Records = list[dict[str, Any]]
 
@@ -23,7 +33,7 @@ def parse(body: bytes, content_type: str, schema: Schema, max_rows: int) -> Reco
     Args:
         body: The request's body.
         content_type: The request's Content-Type header.
-        schema: Tells which columns of a CSV body are numbers.
+        schema: Tells which columns of a CSV body are numbers, and which a Parquet body may have.
         max_rows: More rows than this are refused.
 
     Returns:
@@ -33,28 +43,42 @@ def parse(body: bytes, content_type: str, schema: Schema, max_rows: int) -> Reco
         UnsupportedFormatError: The content type or charset is not one of those read.
         MalformedRequestError: The body is not in the format that it claims.
         TooLargeError: There are too many rows.
+        InvalidRecordsError: The columns of a Parquet body are not the schema's.
     """
     kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     charset = parameters.strip().lower()
     if charset and charset.replace('"', "") not in ("charset=utf-8", "charset=utf8"):
         raise UnsupportedFormatError("only charset=utf-8 is read")
+    # A record of more columns than there are does not fit. As all that is wrong with it is listed,
+    # its first columns must do: a small body can hold millions.
+    most = len(schema.features) + 1
     if kind == JSON:
-        records = _from_json(body)
+        records = _from_json(body, most, max_rows)
     elif kind == CSV:
-        records = _from_csv(body, schema, max_rows)
+        records = _from_csv(body, schema, most, max_rows)
+    elif kind == PARQUET:
+        records = _from_parquet(body, schema, max_rows)
     else:
-        raise UnsupportedFormatError(f"Content-Type must be {JSON} or {CSV}")
-    if len(records) > max_rows:
-        raise TooLargeError(f"{len(records)} rows; at most {max_rows} fit into one request")
+        raise UnsupportedFormatError(f"Content-Type must be {JSON}, {CSV} or {PARQUET}")
     if not records:
         raise MalformedRequestError("the request holds no rows")
     return records
 
 
-def _from_json(body: bytes) -> Records:
+def require_few(rows: int, max_rows: int) -> None:
+    """Stop at too many rows, best before they are unpacked.
+
+    Raises:
+        TooLargeError: There are more than `max_rows`.
+    """
+    if rows > max_rows:
+        raise TooLargeError(f"{rows} rows; at most {max_rows} fit into one request")
+
+
+def _from_json(body: bytes, most: int, max_rows: int) -> Records:
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise MalformedRequestError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -66,17 +90,24 @@ def _from_json(body: bytes) -> Records:
             f"expected exactly one of {', '.join(FORMATS)}"
             + (f"; unknown: {', '.join(sorted(others))[:200]}" if others else "")
         )
-    content = document[given[0]]
-    if given[0] == "dataframe_split":
-        return _from_split(content)
-    if given[0] == "dataframe_records" or isinstance(content, list):
-        if not isinstance(content, list):
-            raise MalformedRequestError(f"{given[0]} must be a list of records")
-        return content
-    return _from_columns(content, given[0])
+    name, content = given[0], document[given[0]]
+    if name == "dataframe_split":
+        return _from_split(content, most, max_rows)
+    if isinstance(content, list):
+        require_few(len(content), max_rows)
+        return [_cut(record, most) for record in content]
+    if name == "dataframe_records":
+        raise MalformedRequestError(f"{name} must be a list of records")
+    return _from_columns(_cut(content, most), name, max_rows)
 
 
-def _from_split(content: object) -> Records:
+def _cut(record: Any, most: int) -> Any:  # noqa: ANN401 - not checked yet
+    if isinstance(record, dict) and len(record) > most:
+        return dict(islice(record.items(), most))
+    return record
+
+
+def _from_split(content: object, most: int, max_rows: int) -> Records:
     if not isinstance(content, dict) or not content.keys() <= {"columns", "data", "index"}:
         raise MalformedRequestError("dataframe_split must be an object with columns and data")
     columns, rows = content.get("columns"), content.get("data")
@@ -86,56 +117,80 @@ def _from_split(content: object) -> Records:
         raise MalformedRequestError("dataframe_split.columns names a column twice")
     if not isinstance(rows, list):
         raise MalformedRequestError("dataframe_split.data must be a list of rows")
-    return [_row(columns, row, number) for number, row in enumerate(rows)]
+    index = content.get("index")
+    if index is not None and not (isinstance(index, list) and len(index) == len(rows)):
+        raise MalformedRequestError("dataframe_split.index must be a list of one label a row")
+    require_few(len(rows), max_rows)
+    for number, row in enumerate(rows):
+        _require_whole(row, columns, number)
+    return [dict(zip(columns[:most], row, strict=False)) for row in rows]
 
 
-def _row(columns: Sequence[str], row: object, number: int) -> dict[str, Any]:
+def _require_whole(row: object, columns: Sequence[str], number: int) -> None:
     if not isinstance(row, list) or len(row) != len(columns):
         raise MalformedRequestError(f"row {number}: expected {len(columns)} values, one a column")
-    return dict(zip(columns, row, strict=True))
 
 
-def _from_columns(content: object, name: str) -> Records:
+def _from_columns(content: object, name: str, max_rows: int) -> Records:
     if not isinstance(content, Mapping):
         raise MalformedRequestError(f"{name} must be a list of records, or lists by column")
     if not all(isinstance(values, list) for values in content.values()):
         # one record that is not in a list
         return [dict(content)]
-    if len({len(values) for values in content.values()}) > 1:
+    lengths = {len(values) for values in content.values()}
+    if len(lengths) > 1:
         raise MalformedRequestError(f"{name}: the columns differ in length")
+    require_few(max(lengths, default=0), max_rows)
     return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
 
 
-def _from_csv(body: bytes, schema: Schema, max_rows: int) -> Records:
+def _from_csv(body: bytes, schema: Schema, most: int, max_rows: int) -> Records:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MalformedRequestError(f"the body is not UTF-8: {error.reason}") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    numbers = set(schema.numbers)
+    known = {name: set(values) for name, values in schema.categories.items()}
     records: Records = []
     try:
-        columns = next(reader, [])
+        columns = next((line for line in reader if line), [])
         if len(set(columns)) != len(columns):
             raise MalformedRequestError("the header names a column twice")
+        start = 1 if columns and columns[0] == CSV_INDEX not in schema.features else 0
+        kept = slice(start, start + most)
         for line in reader:
             if not line:
                 continue
-            if len(line) != len(columns):
-                raise MalformedRequestError(
-                    f"row {len(records)}: expected {len(columns)} values, one a column"
-                )
+            _require_whole(line, columns, len(records))
             if len(records) >= max_rows:
                 raise TooLargeError(f"more than {max_rows} rows in one request")
             records.append(
                 {
-                    c: number(v) if c in numbers else v or None
-                    for c, v in zip(columns, line, strict=True)
+                    name: text_cell(cell, known[name]) if name in known else number_cell(cell)
+                    for name, cell in zip(columns[kept], line[kept], strict=True)
                 }
             )
     except csv.Error as error:
         raise MalformedRequestError(f"the body is not CSV: {error}") from error
     return records
+
+
+def _from_parquet(body: bytes, schema: Schema, max_rows: int) -> Records:
+    try:
+        from inference import parquet  # noqa: PLC0415 - pyarrow takes 36 MB, and is not everywhere
+    except ImportError as error:
+        raise UnsupportedFormatError("Parquet is not read here: pyarrow is missing") from error
+    return parquet.parse(body, schema, max_rows)
+
+
+def text_cell(text: str, known: Container[str]) -> str | None:
+    """Read a category from a table's cell; a known category is one, whatever else it may mean."""
+    return None if text in MISSING_TEXTS and text not in known else text
+
+
+def number_cell(text: str) -> float | str | None:
+    """Read a number from a request's cell."""
+    return None if text.strip() in MISSING_TEXTS else number(text)
 
 
 def number(text: str) -> float | str | None:
