@@ -5,23 +5,19 @@ run: the ratio is what can be compared.
 """
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+
+from machine import describe, write
 
 from common import ROOT, fitting, settings
 from common.dataset import SHUFFLE_SEED, read_table
 from inference import launcher
 from inference.local import Local
 
-RESULTS = ROOT / "benchmarks" / "results" / "loop.json"
 SEEDS = range(1, 6)
 PACKAGES = ("evidently", "keras", "metaflow", "mlflow", "onnxruntime", "scikit-learn", "tensorflow")
 
@@ -97,24 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2, help="how often each time is taken")
     arguments = parser.parse_args()
-    results = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"cores": os.cpu_count(), "system": platform.system(), "cpu": cpu_name()},
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in PACKAGES},
-        "seconds": measure_times(arguments.runs),
-        "quality": measure_quality(),
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-def cpu_name() -> str:
-    """Return the processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+    found = {"seconds": measure_times(arguments.runs), "quality": measure_quality()}
+    write("loop", describe(PACKAGES) | found)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The SQLite database of what was answered."""
 
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,8 +30,12 @@ CREATE TABLE IF NOT EXISTS predictions (
     probabilities TEXT NOT NULL,
     target TEXT
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS predictions_time ON predictions (time);
-CREATE INDEX IF NOT EXISTS predictions_request ON predictions (request_id, row);
+-- Keys grow with time, so a new row goes to the end of the table and, as it has no label yet, into
+-- no index: a commit stays equally cheap however many rows there are.
+CREATE INDEX IF NOT EXISTS predictions_labelled ON predictions (key) WHERE target IS NOT NULL;
+-- of earlier versions of this project
+DROP INDEX IF EXISTS predictions_time;
+DROP INDEX IF EXISTS predictions_request;
 """
 # A row that is replayed twice is stored once.
 INSERT = """
@@ -42,6 +46,14 @@ ON CONFLICT (key) DO NOTHING
 """
 COUNTS = """
 SELECT model_version, COUNT(*), COUNT(target) FROM predictions GROUP BY model_version
+"""
+NAMED = """
+SELECT request_id || '-' || row, key, probabilities FROM predictions
+WHERE request_id || '-' || row IN (SELECT value FROM json_each(?))
+"""
+REMOVE_OLDEST = """
+DELETE FROM predictions
+WHERE key IN (SELECT key FROM predictions WHERE key < ? ORDER BY key LIMIT ?)
 """
 
 SHOWN = 5
@@ -61,21 +73,36 @@ class Store:
             timeout: Seconds to wait for another process's lock.
 
         Raises:
-            sqlite3.Error: The file cannot be opened, or is not a database.
+            sqlite3.Error, OSError: The file cannot be opened, or is not a database.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
         try:
+            self._file = path.stat()
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(f"PRAGMA synchronous={sync}")
             self._connection.executescript(TABLE)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self._connection.close()
             raise
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+    def require_in_place(self) -> None:
+        """Stop if what is saved now would go into a file that nobody finds any more.
+
+        Raises:
+            FileNotFoundError: The file was removed or replaced since it was opened.
+        """
+        try:
+            in_place = os.path.samestat(self._file, self._path.stat())
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise FileNotFoundError("its file was removed or replaced, and what it held with it")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -93,7 +120,7 @@ class Store:
     def save(self, rows: Sequence[Captured]) -> None:
         """Store rows in one commit; rows that are there already stay as they are."""
         with self.transaction() as connection:
-            connection.executemany(INSERT, [astuple(row) for row in rows])
+            connection.executemany(INSERT, rows)
 
     def load(
         self, schema: Schema, limit: int, *, since: datetime | None, labelled: bool | None
@@ -101,14 +128,15 @@ class Store:
         """Return the newest rows; see `Backend.load`."""
         conditions, values = ["1"], []
         if since is not None:
-            conditions.append("time >= ?")
-            values.append(since.timestamp())
+            # the key finds the place, but its time is not rounded
+            conditions.append("key >= ? AND time >= ?")
+            values += [first_key(since.timestamp() - 1e-3), since.timestamp()]
         if labelled is not None:
             conditions.append(f"target IS {'NOT' if labelled else ''} NULL")
         rows = self._connection.execute(
             "SELECT request_id || '-' || row, time, model_version, features, prediction,"  # noqa: S608
             " confidence, probabilities, target FROM predictions"
-            f" WHERE {' AND '.join(conditions)} ORDER BY time DESC, key DESC LIMIT ?",
+            f" WHERE {' AND '.join(conditions)} ORDER BY key DESC LIMIT ?",
             [*values, limit],
         ).fetchall()
         return to_frame(schema, rows)
@@ -142,35 +170,49 @@ class Store:
         Raises:
             BackendError: An id is not in the store, or a label is no class of the model.
         """
-        unknown, misspelt, count = [], [], 0
+        names = json.dumps([identity for identity, _ in labels])
+        found: dict[str, list[tuple[bytes, str]]] = {}
+        # this reads the whole table, so it comes before the lock that keeps writers out
+        for identity, key, probabilities in self._connection.execute(NAMED, [names]):
+            found.setdefault(identity, []).append((key, probabilities))
+        unknown = [identity for identity, _ in labels if identity not in found]
+        misspelt = [
+            f"{label!r} of {identity}"
+            for identity, label in labels
+            if any(label not in json.loads(text) for _, text in found.get(identity, []))
+        ]
+        if unknown:
+            raise BackendError(
+                f"{len(unknown)} of {len(labels)} ids were never captured: {first_of(unknown)};"
+                " nothing was labelled. Take ids from the X-Request-Id of the answer:"
+                " <request id>-<row>"
+            )
+        if misspelt:
+            raise BackendError(
+                f"{len(misspelt)} of {len(labels)} labels are no class of the model that"
+                f" answered: {first_of(misspelt)}; nothing was labelled"
+            )
+        pairs = [(label, key) for identity, label in labels for key, _ in found[identity]]
         with self.transaction() as connection:
-            for identity, label in labels:
-                request_id, _, row = identity.rpartition("-")
-                found = connection.execute(
-                    "SELECT key, probabilities FROM predictions WHERE request_id = ? AND row = ?",
-                    (request_id, row),
-                ).fetchall()
-                if not found:
-                    unknown.append(identity)
-                for key, probabilities in found:
-                    if label not in json.loads(probabilities):
-                        misspelt.append(f"{label!r} of {identity}")
-                    connection.execute(
-                        "UPDATE predictions SET target = ? WHERE key = ?", (label, key)
-                    )
-                    count += 1
-            if unknown:
-                raise BackendError(
-                    f"{len(unknown)} of {len(labels)} ids were never captured: {first_of(unknown)};"
-                    " nothing was labelled. Take ids from the X-Request-Id of the answer:"
-                    " <request id>-<row>"
-                )
-            if misspelt:
-                raise BackendError(
-                    f"{len(misspelt)} of {len(labels)} labels are no class of the model that"
-                    f" answered: {first_of(misspelt)}; nothing was labelled"
-                )
-        return count
+            connection.executemany("UPDATE predictions SET target = ? WHERE key = ?", pairs)
+        return len(pairs)
+
+    def remove_oldest(self, before: float, most: int) -> int:
+        """Remove the oldest rows in one commit.
+
+        Args:
+            before: Rows of this time, in seconds since the epoch, and later ones stay.
+            most: Remove at most this many.
+
+        Returns:
+            The number of rows removed.
+        """
+        return self._connection.execute(REMOVE_OLDEST, (first_key(before), most)).rowcount
+
+
+def first_key(time: float) -> bytes:
+    """Return what the keys of rows of this time, in seconds since the epoch, begin with."""
+    return min(max(0, int(time * 1e9)), 2**64 - 1).to_bytes(8, "big")
 
 
 def first_of(names: Sequence[str]) -> str:

@@ -20,7 +20,9 @@ def captures(config: Annotated[Path, typer.Option(help=CONFIG_HELP)] = DEFAULT_C
         counts = backend.counts() if database.exists() else []
         print_counts(counts, f"{database}")
         if waiting := len(Spool(database)):
-            print(f"{waiting} rows wait in {Spool(database).path} for the server to replay them")
+            print(
+                f"{waiting} rows wait in {Spool(database).path}; `just capture-replay` moves them"
+            )
 
 
 def print_counts(counts: list[tuple[str, int, int]], title: str) -> None:
