@@ -108,6 +108,21 @@ sample *ARGS: setup
 sqlite *ARGS: setup
     {{ run }} src/scripts/captures.py "$@"
 
+# Move what waits in the spool into the database
+[group('servers')]
+capture-replay *ARGS: setup
+    {{ run }} src/scripts/capture_replay.py "$@"
+
+# Score a CSV or Parquet file of any size: `just predict FILE [--output FILE]`
+[group('servers')]
+predict *ARGS: setup
+    {{ run }} src/scripts/predict.py "$@"
+
+# Write what `docker build` needs for an image of the deployed model
+[group('servers')]
+image *ARGS: setup
+    {{ run }} src/scripts/image.py "$@"
+
 # Show runs and models on http://127.0.0.1:5000
 [group('servers')]
 mlflow *ARGS: setup
@@ -118,10 +133,12 @@ mlflow *ARGS: setup
 test *ARGS: setup
     {{ run }} pytest "$@"
 
-# Measure quality and times of the loop into benchmarks/results
+# Measure into benchmarks/results: `just bench serving` for one of loop, serving, capture, predict
 [group('quality')]
-bench *ARGS: setup
-    {{ run }} benchmarks/loop.py "$@"
+bench *PARTS: setup
+    for part in {{ if PARTS == "" { "loop serving capture predict" } else { PARTS } }}; do \
+        {{ run }} benchmarks/$part.py || exit; \
+    done
 
 # Check format, style, types, import layers and uv.lock
 [group('quality')]
