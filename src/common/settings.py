@@ -64,7 +64,7 @@ class MonitoringSettings(Strict):
         min_labelled: Fewer labelled rows tell nothing about quality: below 50, one wrong answer
             is 2 points of accuracy.
         drift: Largest distance that is no drift, Evidently's own default; small windows get a
-            larger limit, see `comparison.DEVIATIONS`.
+            larger limit, see `drift.DEVIATIONS`.
         missing: How much the share of missing values may grow; smaller shares are imputed
             without harm.
         unseen: How much the share of unseen categories may grow; each is answered from the other

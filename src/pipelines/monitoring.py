@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
 
 from common import ROOT, registry, tracking
+from common.monitoring.review import read_reference, review
 from common.pipeline import Pipeline, backend, parameter, require_at_least
-from common.review import read_reference, review
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,8 +14,10 @@ import pytest
 from metaflow import Runner
 from playwright.sync_api import Browser, Page, expect
 
-from common import comparison, reports, settings
+from common import settings
 from common.dataset import read_table
+from common.monitoring import drift, reports
+from common.monitoring.window import Window
 from common.settings import MonitoringSettings
 from scripts import picture
 
@@ -89,12 +91,12 @@ def report(browser, schema, reference, tmp_path_factory) -> dict[str, Path]:
     rows["body_mass_g"] += 1600
 
     def window(captured):
-        return comparison.Window(captured, reference, schema, VERSION, MonitoringSettings())
+        return Window(captured, reference, schema, VERSION, MonitoringSettings())
 
     full, few = window(rows), window(rows.assign(target=rows["target"].where(rows.index < 20)))
     pages = {
         "data": reports.data_report(full),
-        "drift": reports.drift_report(full, comparison.compare(full))[0],
+        "drift": reports.drift_report(full, drift.compare(full))[0],
         "quality": reports.quality_report(full),
         "few labels": reports.quality_report(few),
         "nothing captured": reports.data_report(window(rows.head(0))),

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from common import ROOT, settings
-from common.comparison import Window
 from common.dataset import read_table
+from common.monitoring.window import Window
 from common.settings import MonitoringSettings
 
 VERSION = "2"

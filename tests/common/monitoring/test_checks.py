@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common import checks, comparison
-from common.checks import Check
+from common.monitoring import checks, drift, quality, review
+from common.monitoring.checks import Check
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def run():
     """Run every check on the comparison's own distances, without Evidently."""
 
     def run(window):
-        return checks.run_checks(window, comparison.compare(window), {})
+        return review.run_checks(window, drift.compare(window), {})
 
     return run
 
@@ -109,8 +109,8 @@ def test_drift_is_named_with_what_changed(make_window, draw, run):
 
 
 def test_evidently_has_the_last_word_where_it_was_asked(make_window, draw):
-    compared = comparison.compare(make_window(draw(300).assign(sex="MALE")))
-    found = checks.check_drift(compared, {"island": 0.5})
+    compared = drift.compare(make_window(draw(300).assign(sex="MALE")))
+    found = drift.check_drift(compared, {"island": 0.5})
     assert (find(found, "drift", "island").verdict, failed(found)) == (
         "fail",
         {("drift", "island"), ("drift", "sex")},
@@ -140,7 +140,7 @@ def test_quality(make_window, draw, schema, run, wrong, expected):
 @pytest.mark.parametrize("rows", [50, 100, 500])
 def test_chance_alone_lets_no_quality_check_fail(make_window, draw, rows):
     for seed in range(10):
-        assert failed(checks.check_quality(make_window(draw(rows, seed)))) == set()
+        assert failed(quality.check_quality(make_window(draw(rows, seed)))) == set()
 
 
 @pytest.mark.parametrize("labelled", [0, 3, 49])
@@ -156,13 +156,13 @@ def test_few_labels(make_window, draw, run, labelled):
 def test_one_class_only(make_window, draw, reference):
     rows = draw(300, table=reference[reference["target"] == "Gentoo"])
     rows.loc[0, "prediction"] = "Adelie"
-    accuracy, f1 = checks.check_quality(make_window(rows))
+    accuracy, f1 = quality.check_quality(make_window(rows))
     assert (accuracy.verdict, f1.verdict) == ("pass", "pass")
     assert "Over Gentoo only" in f1.sentence
 
 
 def test_labels_that_are_no_class_count_as_wrong(make_window, draw):
-    found = checks.check_quality(make_window(draw(300).assign(target="Dodo")))
+    found = quality.check_quality(make_window(draw(300).assign(target="Dodo")))
     assert [(check.name, check.figure, check.verdict) for check in found] == [
         ("accuracy", 0.0, "fail")
     ]
@@ -171,7 +171,7 @@ def test_labels_that_are_no_class_count_as_wrong(make_window, draw):
 def test_answers_of_other_versions_do_not_count(make_window, draw, schema):
     rows = spoil(draw(300), 0.5, schema)
     rows.loc[:149, "model_version"] = "1"
-    accuracy, _ = checks.check_quality(make_window(rows))
+    accuracy, _ = quality.check_quality(make_window(rows))
     assert accuracy.figure == 1
     assert "150 labelled rows" in accuracy.sentence
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common import checks, comparison, reports
+from common.monitoring import checks, drift, reports, review
 from inference.schema import Schema
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -13,19 +13,19 @@ pytestmark = pytest.mark.integration
 
 def judge(window):
     """Build every report and run every check, as the flow does."""
-    compared = comparison.compare(window)
-    drift, distances = reports.drift_report(window, compared)
+    compared = drift.compare(window)
+    drift_page, distances = reports.drift_report(window, compared)
     pages = {
         "data": reports.data_report(window),
-        "drift": drift,
+        "drift": drift_page,
         "quality": reports.quality_report(window),
     }
-    return pages, checks.run_checks(window, compared, distances), distances
+    return pages, review.run_checks(window, compared, distances), distances
 
 
 def test_evidently_computes_the_distances_that_the_limits_are_for(make_window, draw):
     window = make_window(draw(300, seed=3))
-    compared = comparison.compare(window)
+    compared = drift.compare(window)
     html, distances = reports.drift_report(window, compared)
     own = {one.column: one.distance for one in compared}
     assert list(own) == list(distances)

@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import comparison
+from common.monitoring import drift, window
 
 SEEDS = range(20)
 FEWER_SEEDS = range(10)
 
 
 def drifted(window):
-    return {one.column for one in comparison.compare(window) if one.distance > one.limit}
+    return {one.column for one in drift.compare(window) if one.distance > one.limit}
 
 
 def find(window, column):
-    return next(one for one in comparison.compare(window) if one.column == column)
+    return next(one for one in drift.compare(window) if one.column == column)
 
 
 def test_rows_of_the_same_table_raise_no_alarm(make_window, draw):
@@ -135,13 +135,13 @@ def test_values_that_do_not_fit_their_column_are_missing(make_window, draw):
 
 
 def test_large_tables_are_sampled_the_same_way_each_time():
-    rows = pd.DataFrame({"number": np.arange(comparison.SAMPLED_ROWS + 1)})
-    assert len(comparison.sample(rows)) == comparison.SAMPLED_ROWS
-    assert comparison.sample(rows).equals(comparison.sample(rows))
-    assert comparison.sample(rows[1:]) is not None
-    assert len(comparison.sample(rows[1:])) == comparison.SAMPLED_ROWS
+    rows = pd.DataFrame({"number": np.arange(window.SAMPLED_ROWS + 1)})
+    assert len(window.sample(rows)) == window.SAMPLED_ROWS
+    assert window.sample(rows).equals(window.sample(rows))
+    assert window.sample(rows[1:]) is not None
+    assert len(window.sample(rows[1:])) == window.SAMPLED_ROWS
 
 
 def test_what_came_with_a_request_is_shown_short_and_visible():
-    assert comparison.show("a\x1b[31m\n") == r"'a\x1b[31m\n'"
-    assert len(comparison.show("x" * 200)) == 40
+    assert window.show("a\x1b[31m\n") == r"'a\x1b[31m\n'"
+    assert len(window.show("x" * 200)) == 40
