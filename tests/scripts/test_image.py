@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -171,11 +172,14 @@ def test_image_names_are_ones_that_docker_takes(project, name):
 
 @pytest.mark.integration
 @needs_uv
-def test_command(release, tmp_path, monkeypatch):
+def test_command(release, tmp_path, monkeypatch, request):
     import mlflow  # noqa: PLC0415 - 4 s
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    # counts more than the variable, and other tests of this process may have set another
+    mlflow.set_tracking_uri(uri)
+    request.addfinalizer(partial(mlflow.set_tracking_uri, None))
     monkeypatch.setenv("ROOKERY_STATE", str(tmp_path))
     app = typer.Typer()
     app.command()(image.image)
