@@ -1,5 +1,6 @@
 """What the tests of several rooms share: the penguins' schema, small real models, a backend."""
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from inference.schema import Schema
 
 # Set to nothing, not removed: what a test starts would find them in .env again.
 PERSONAL = (
+    "ALERT_URLS",
     "ENDPOINT_URL",
     "METAFLOW_PROFILE",
     "MLFLOW_TRACKING_URI",
@@ -170,3 +172,47 @@ def local(make_local, tmp_path) -> Iterator[Local]:
     backend = make_local(tmp_path)
     yield backend
     launcher.stop(backend.folder)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory) -> Path:
+    """An MLflow store in SQLite with nothing in it: to make one takes seconds, to copy it none."""
+    import mlflow  # noqa: PLC0415 - 4 s that only tests of the registry pay
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_registered_models()
+    return path
+
+
+@pytest.fixture
+def mlflow_store(_empty_store, tmp_path, monkeypatch) -> Path:
+    """An MLflow store of its own, in SQLite, that MLflow uses during this test."""
+    import mlflow  # noqa: PLC0415 - see _empty_store
+
+    path = tmp_path / "mlflow.db"
+    shutil.copy(_empty_store, path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    yield path
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def make_version(mlflow_store, release):
+    """Register a small model: `make_version()` is the first version, the challenger."""
+    import mlflow  # noqa: PLC0415 - see _empty_store
+
+    client = mlflow.MlflowClient()
+
+    def make(name: str = "penguins", reference=None):
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        number = len(client.search_model_versions(f"name='{name}'")) + 1
+        folder = release(str(number)).path
+        if reference is not None:
+            reference.to_parquet(folder / ARTIFACTS / "reference.parquet")
+        version = client.create_model_version(name, folder.as_uri(), tags={"accuracy": "0.97"})
+        client.set_registered_model_alias(name, "challenger", version.version)
+        return client.get_model_version(name, version.version)
+
+    return make

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.importance import Drops, permutation_drops
 from inference.engine import import_keras
 from inference.schema import Schema, to_records
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from common.settings import NetworkSettings
+
+
+# What is known of a row beside its values, where captured rows were added to the table: where it
+# comes from, and whether it is one of those that stand for production as it is now.
+ORIGIN, CURRENT = "row_origin", "row_current"
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,14 @@ class FitSettings:
         epochs: Passes over the training part.
         batch_size: Rows a gradient step.
         seed: Makes folds, initial weights and batches reproducible.
+        older_weight: What a row counts that is not current, where a current one counts 1.
     """
 
     network: NetworkSettings
     epochs: int
     batch_size: int
     seed: int
+    older_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,10 @@ class FoldResult:
         fold: Number of the fold, from 0.
         rows: Positions of the fold's evaluation rows in the table.
         probabilities: Out-of-fold probabilities, shape (len(rows), classes).
-        metrics: accuracy, loss, f1_macro, and recall_<class> for each class.
+        metrics: accuracy, loss, f1_macro, and recall_<class> for each class, on those of its rows
+            that are current.
         history: Value per epoch, of loss and accuracy on training and evaluation part.
+        drops: What shuffling each column costs on those of its rows that are current.
     """
 
     fold: int
@@ -49,6 +59,7 @@ class FoldResult:
     probabilities: np.ndarray
     metrics: dict[str, float]
     history: dict[str, list[float]]
+    drops: Drops | None = None
 
 
 def frame(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,11 +78,35 @@ def codes(schema: Schema, target: pd.Series[str]) -> np.ndarray:
 def split(
     schema: Schema, rows: pd.DataFrame, folds: int, seed: int
 ) -> list[tuple[np.ndarray, ...]]:
-    """Return (training, evaluation) positions of stratified, shuffled folds."""
+    """Return (training, evaluation) positions of stratified, shuffled folds.
+
+    The table's rows fall into the same folds whether or not captured rows follow them.
+    """
     from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415 - 3 s
 
     splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
-    return list(splitter.split(rows, codes(schema, rows[schema.target])))
+    captured, current = captured_rows(rows), current_rows(rows)
+    own = np.flatnonzero(~captured)
+    labels = codes(schema, rows[schema.target].iloc[own])
+    evaluated = [own[part] for _, part in splitter.split(own, labels)]
+    rng = np.random.default_rng(seed)
+    # not stratified by class, of which any may hardly occur among them
+    for group in (captured & current, captured & ~current):
+        shuffled = rng.permutation(np.flatnonzero(group))
+        added = np.array_split(shuffled, folds)
+        evaluated = [np.concatenate(parts) for parts in zip(evaluated, added, strict=True)]
+    everything = np.arange(len(rows))
+    return [(np.setdiff1d(everything, part), part) for part in evaluated]
+
+
+def captured_rows(rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows are not the table's, shape (rows,)."""
+    return (rows[ORIGIN] == "captured").to_numpy() if ORIGIN in rows else np.zeros(len(rows), bool)
+
+
+def current_rows(rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows stand for production, shape (rows,): all, if none was captured."""
+    return rows[CURRENT].to_numpy(bool) if CURRENT in rows else np.ones(len(rows), bool)
 
 
 def build_transformers(schema: Schema) -> Any:  # noqa: ANN401 - scikit-learn has no static types
@@ -116,8 +151,10 @@ def build_network(inputs: int, classes: int, settings: NetworkSettings) -> Any: 
     return network
 
 
-def batches(features: np.ndarray, labels: np.ndarray, size: int, seed: int | None) -> Any:  # noqa: ANN401
-    """Return a tf.data pipeline over arrays, shuffled anew each epoch where a seed is given.
+def batches(arrays: tuple[np.ndarray, ...], size: int, seed: int | None) -> Any:  # noqa: ANN401
+    """Return a tf.data pipeline over features, labels and, if any, weights of rows.
+
+    They are shuffled anew each epoch where a seed is given.
 
     Keras builds a pipeline of its own from arrays, and TensorFlow optimizes and tunes it anew in
     every epoch. For tables that fit into memory this takes two thirds of the whole time of a fit.
@@ -128,9 +165,9 @@ def batches(features: np.ndarray, labels: np.ndarray, size: int, seed: int | Non
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     options.threading.private_threadpool_size = 1
-    rows = tf.data.Dataset.from_tensor_slices((features, labels))
+    rows = tf.data.Dataset.from_tensor_slices(arrays)
     if seed is not None:
-        rows = rows.shuffle(len(features), seed=seed)
+        rows = rows.shuffle(len(arrays[0]), seed=seed)
     return rows.batch(size).with_options(options)
 
 
@@ -161,9 +198,11 @@ def fit(
     if evaluation is not None:
         transformed = transformers.transform(frame(schema, evaluation)).astype(np.float32)
         truth = codes(schema, evaluation[schema.target])
-        validation = batches(transformed, truth, settings.batch_size, seed=None)
+        validation = batches((transformed, truth), settings.batch_size, seed=None)
+    weights = np.where(current_rows(rows), 1.0, settings.older_weight).astype(np.float32)
     history = network.fit(
-        batches(features, labels, settings.batch_size, settings.seed),
+        # as they are on average, so that the step size means the same for any of them
+        batches((features, labels, weights / weights.mean()), settings.batch_size, settings.seed),
         epochs=settings.epochs,
         validation_data=validation,
         shuffle=False,  # the pipeline does
@@ -183,10 +222,21 @@ def fit_fold(
     """Fit on the training part of a fold and evaluate on the rest of it."""
     training, evaluation = (rows.iloc[part] for part in parts)
     transformers, network, history = fit(schema, training, settings, evaluation)
-    features = transformers.transform(frame(schema, evaluation)).astype(np.float32)
-    probabilities = np.asarray(network(features, training=False))
-    truth = codes(schema, evaluation[schema.target])
-    return FoldResult(fold, parts[1], probabilities, score(schema, truth, probabilities), history)
+
+    def predict(table: pd.DataFrame) -> np.ndarray:
+        features = transformers.transform(table).astype(np.float32)
+        return np.asarray(network(features, training=False))
+
+    table, truth = frame(schema, evaluation), codes(schema, evaluation[schema.target])
+    probabilities, current = predict(table), current_rows(evaluation)
+    return FoldResult(
+        fold,
+        parts[1],
+        probabilities,
+        score(schema, truth[current], probabilities[current]),
+        history,
+        permutation_drops(predict, table[current], truth[current], settings.seed),
+    )
 
 
 def score(schema: Schema, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -231,12 +281,15 @@ def reference(schema: Schema, rows: pd.DataFrame, results: list[FoldResult]) -> 
     what can be expected of new rows.
 
     Returns:
-        The features, `target`, `prediction`, `confidence`, and `probability <class>` a class.
+        The features, `target`, `prediction`, `confidence`, and `probability <class>` a class. Where
+        captured rows were added, also `id`, `time`, `row_origin` and `row_current`: monitoring
+        compares with the current ones alone.
     """
     probabilities = np.zeros((len(rows), len(schema.classes)))
     for result in results:
         probabilities[result.rows] = result.probabilities
-    table = rows[list(schema.features)].copy()
+    known = [name for name in ("id", "time", ORIGIN, CURRENT) if name in rows]
+    table = rows[[*schema.features, *known]].copy()
     table["target"] = rows[schema.target]
     table["prediction"] = [schema.classes[code] for code in probabilities.argmax(axis=1)]
     table["confidence"] = probabilities.max(axis=1)

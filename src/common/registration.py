@@ -3,16 +3,17 @@
 import importlib.metadata
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import inference
+from common.model_card import Facts, model_card, model_card_page
 from common.registry import CHALLENGER
 from inference.predictor import ARTIFACT, Predictor
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.models import ModelSignature
 
     from common.packaging import ModelFiles
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # What a served model imports: the graph's engine, the checks, and MLflow's own loader.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "orjson", "pandas", "pydantic")
 EXAMPLE_ROWS = 3
+# Name of the model card among the files of a version, as .md and .html.
+CARD = "model_card"
 SOURCE = Path(inference.__file__).parent
 
 
@@ -48,22 +51,12 @@ def signature(schema: Schema) -> "ModelSignature":
     return ModelSignature(MlflowSchema(inputs), MlflowSchema(outputs))
 
 
-def register(
-    name: str,
-    run_id: str,
-    files: "ModelFiles",
-    schema: Schema,
-    reference: "pd.DataFrame",
-    tags: dict[str, str],
-) -> str:
-    """Log a model under an MLflow run, register it, and make it the challenger.
+def register(facts: Facts, files: "ModelFiles", tags: dict[str, str]) -> str:
+    """Log a model under its MLflow run, register it with its card, and make it the challenger.
 
     Args:
-        name: Name of the registered model.
-        run_id: The run that trained it.
+        facts: What is known of the model, but for its version.
         files: The model.
-        schema: Travels with the model.
-        reference: The training table with its out-of-fold predictions; see `fitting.reference`.
         tags: Tags of the version.
 
     Returns:
@@ -71,14 +64,15 @@ def register(
     """
     import mlflow  # noqa: PLC0415 - 4 s
 
+    schema, reference = facts.schema, facts.reference
     example = reference[list(schema.features)].dropna().head(EXAMPLE_ROWS).reset_index(drop=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        mlflow.start_run(run_id=run_id),
+        mlflow.start_run(run_id=facts.run),
         warnings.catch_warnings(),
     ):
         # MLflow would make a schema of them; ours is the config file's
-        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
+        warnings.filterwarnings("ignore", message=r"(?s).*Add type hints to the `predict` method")
         folder = Path(scratch) / ARTIFACT
         files.write(folder, schema, reference)
         # what is registered must load and answer as what was tried
@@ -92,11 +86,18 @@ def register(
             pip_requirements=requirements(),
             signature=signature(schema),
             input_example=example,
-            registered_model_name=name,
+            registered_model_name=facts.project,
         )
     version = str(info.registered_model_version)
     client = mlflow.MlflowClient()
+    card = model_card(replace(facts, version=version))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / f"{CARD}.md").write_text(card, encoding="utf-8")
+        page = model_card_page(card, f"{facts.project} {version}")
+        (folder / f"{CARD}.html").write_text(page, encoding="utf-8")
+        client.log_model_artifacts(info.model_id, scratch)
     for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    client.set_registered_model_alias(name, CHALLENGER, version)
+        client.set_model_version_tag(facts.project, version, key, value)
+    client.set_registered_model_alias(facts.project, CHALLENGER, version)
     return version

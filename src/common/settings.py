@@ -49,6 +49,20 @@ class NetworkSettings(Strict):
     learning_rate: float = Field(default=0.01, gt=0)
 
 
+class ModelCardSettings(Strict):
+    """What a model card cannot know by itself.
+
+    Attributes:
+        intended_use: What the model is for; without it, something general.
+        not_for: What it is not for; without it, what holds for most models.
+        provenance: Who collected the data, how, and under which licence.
+    """
+
+    intended_use: str = ""
+    not_for: tuple[str, ...] = ()
+    provenance: str = ""
+
+
 class LoggingSettings(Strict):
     """What the pipelines log."""
 
@@ -57,6 +71,9 @@ class LoggingSettings(Strict):
 
 class MonitoringSettings(Strict):
     """The limits of monitoring's checks.
+
+    With the defaults, none of 800 windows without a shift warned or failed, and shifts twice the
+    size of a limit were found in nearly all windows of 300 rows; see docs/benchmarks.md.
 
     Attributes:
         min_rows: Fewer rows tell nothing about drift: below 100, chance alone moves a column as
@@ -69,8 +86,22 @@ class MonitoringSettings(Strict):
             without harm.
         unseen: How much the share of unseen categories may grow; each is answered from the other
             columns alone.
+        beyond: How many of a column's numbers may lie beyond all that training had; one in a
+            hundred is harmless, and small tables get a larger limit, see `data.beyond_limit`.
+        duplicates: How many rows may be copies of others beyond training's; a tenth moves no
+            other figure past its limit.
+        max_age_hours: Age of the newest row above which a verdict is no longer about now; a
+            service in use answers something every day.
+        association: Smallest change in how two columns hang together that counts, on the scale
+            of correlations, from 0 to 2.
         quality_drop: How much accuracy and macro F1 may fall below the reference; labels are
             wrong now and then too, so it is wider than a model's own spread.
+        part_drop: How much the recall of one class and the accuracy of one segment may fall; they
+            have fewer rows, and there are many of them.
+        calibration: How much the expected calibration error may grow; an accuracy that falls
+            while the confidences stay makes it grow by as much.
+        retrain_labels: Fewer new labels are not worth a training: of 200 rows, some 67 fall to
+            each of three classes, so that a recall is known to within 10 points.
     """
 
     min_rows: int = Field(default=100, gt=0)
@@ -78,7 +109,42 @@ class MonitoringSettings(Strict):
     drift: float = Field(default=0.1, gt=0)
     missing: float = Field(default=0.05, ge=0, le=1)
     unseen: float = Field(default=0.05, ge=0, le=1)
+    beyond: float = Field(default=0.01, ge=0, le=1)
+    duplicates: float = Field(default=0.1, ge=0, le=1)
+    max_age_hours: float = Field(default=24, gt=0)
+    association: float = Field(default=0.2, gt=0)
     quality_drop: float = Field(default=0.1, ge=0, le=1)
+    part_drop: float = Field(default=0.2, ge=0, le=1)
+    calibration: float = Field(default=0.1, ge=0, le=1)
+    retrain_labels: int = Field(default=200, gt=0)
+
+
+class PromotionSettings(Strict):
+    """By how much a challenger may be worse than the champion; see `common.challenge`.
+
+    Attributes:
+        rows: So many captured rows with ground truth can tell, the newest ones: as many as
+            monitoring judges, since older ones may tell of a world that has changed.
+        min_labelled: Fewer tell too little: of 200 rows, a challenger that loses 5 points of macro
+            F1 is found out in three of four cases, of 100 in fewer than half (champions with an
+            accuracy of 0.94; see `common.challenge`).
+        min_class_rows: A class with fewer rows has a recall that tells nothing: below 10, one row
+            is more than 10 points.
+        f1_drop: Macro F1 may fall by this much; retraining with another seed moves it by as much.
+        recall_drop: Every class's recall may; twice as wide, for a class has fewer rows.
+        log_loss_rise: Log loss may rise by this many nats: what is said to be 90 % certain and
+            is right in 80 % of cases costs about as much.
+        latency_rise: The median time of a row may rise by this share; less is not felt, as most
+            of an answer's time is not the model's.
+    """
+
+    rows: int = Field(default=500, gt=0)
+    min_labelled: int = Field(default=200, gt=0)
+    min_class_rows: int = Field(default=10, gt=0)
+    f1_drop: float = Field(default=0.02, ge=0, le=1)
+    recall_drop: float = Field(default=0.05, ge=0, le=1)
+    log_loss_rise: float = Field(default=0.05, ge=0)
+    latency_rise: float = Field(default=0.5, ge=0)
 
 
 class Settings(Strict):
@@ -95,6 +161,8 @@ class Settings(Strict):
     backend: dict[str, Any]
     network: NetworkSettings = NetworkSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    model_card: ModelCardSettings = ModelCardSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("backend")

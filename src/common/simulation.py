@@ -65,11 +65,16 @@ def draw(
     return to_records(drawn)
 
 
-def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: int) -> int:
+def truth(schema: Schema, rows: pd.DataFrame, count: int, seed: int) -> list[str]:
+    """Return the classes of the rows that `draw` draws, for the same count and seed."""
+    return rows[schema.target].sample(count, replace=True, random_state=seed).tolist()
+
+
+def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: int) -> list[str]:
     """Send records in batches over several connections, with a progress bar.
 
     Returns:
-        The number of rows answered, which is the number of records.
+        The id of each record, by which it can be labelled: `<request id>-<row>`.
 
     Raises:
         BackendError: A request failed; those that were not sent by then are not sent.
@@ -83,14 +88,15 @@ def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: in
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    answered = 0
+    ids: list[str] = []
     with bar, ThreadPoolExecutor(connections) as pool:
         task = bar.add_task("sending", total=len(records))
         try:
             for answer in pool.map(backend.invoke, batches):
-                answered += len(answer.predictions)
-                bar.update(task, completed=answered)
+                rows = range(len(answer.predictions))
+                ids += [f"{answer.request_id}-{row}" for row in rows]
+                bar.update(task, completed=len(ids))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return answered
+    return ids

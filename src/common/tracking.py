@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from metaflow.util import get_username
 
 from common import ROOT
+from common.fitting import CURRENT, ORIGIN
 from inference.engine import import_keras
 from inference.errors import RegistryError
 
@@ -100,10 +101,9 @@ def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> N
     import mlflow  # noqa: PLC0415 - 4 s
     from mlflow.data.pandas_dataset import from_pandas  # noqa: PLC0415
 
-    source = table.path.relative_to(ROOT) if table.path.is_relative_to(ROOT) else table.path
     data = from_pandas(
         table.rows,
-        source=str(source),
+        source=source(table),
         name=table.path.stem,
         targets=table.target,
         # MLflow's own digest is short and of a sample
@@ -113,8 +113,18 @@ def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> N
         mlflow.log_params(dict(params))
         mlflow.log_input(data, context="training")
         mlflow.set_tags({"dataset.sha256": table.hash, "dataset.rejected": len(table.rejected)})
+        if ORIGIN in table.rows:
+            # MLflow keeps a table's columns and its hash, but not what its rows are
+            origins = table.rows[[ORIGIN, "id", "time", CURRENT]]
+            mlflow.log_text(origins.to_csv(index=False), "dataset/rows.csv")
     # leaving the context has ended the run, which goes on in the next steps
     mlflow.MlflowClient().update_run(run_id, status="RUNNING")
+
+
+def source(table: "Table") -> str:
+    """Return where a table lies, from the repository's root if it is below it."""
+    path = table.path
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 @contextmanager

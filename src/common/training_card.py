@@ -1,4 +1,4 @@
-"""The card of a training run: scores, confusion matrix, learning curves."""
+"""The card of a training run: scores, confusion matrix, importance, learning curves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from common.fitting import FoldResult
+    from common.importance import Importance
     from inference.schema import Schema
 
 # The share of the fullest cell's rows from which on a cell is so dark that white text has more
@@ -19,7 +22,11 @@ DARK_CELL = 0.55
 
 
 def training_card(
-    schema: Schema, results: list[FoldResult], metrics: dict[str, float], reference: pd.DataFrame
+    schema: Schema,
+    results: list[FoldResult],
+    metrics: dict[str, float],
+    reference: pd.DataFrame,
+    importance: Sequence[Importance] = (),
 ) -> None:
     """Fill the card of the running step.
 
@@ -28,6 +35,7 @@ def training_card(
         results: One a fold.
         metrics: Mean and deviation of each score.
         reference: Truth and out-of-fold prediction of every row.
+        importance: What is lost without each column; see `importance.summarize`.
     """
     names = list(results[0].metrics)
     current.card.extend(  # type: ignore[attr-defined] - made when a step has a card
@@ -48,10 +56,24 @@ def training_card(
             ),
             Markdown("## Confusion matrix (out of fold)"),
             VegaChart(confusion_chart(schema, reference)),
+            *(importance_parts(importance) if importance else []),
             Markdown("## Learning curves"),
             VegaChart(curves_chart(results)),
         ]
     )
+
+
+def importance_parts(importance: Sequence[Importance]) -> list[Markdown | VegaChart]:
+    """Return the part of the card that says which columns count."""
+    return [
+        Markdown(
+            "## Importance of the columns\n"
+            "How much log loss rises and accuracy falls when the values of one column are shuffled"
+            " among the rows: mean and standard deviation over folds and repeats, on each fold's"
+            " evaluation rows. Columns that say nearly the same stand in for one another."
+        ),
+        VegaChart(importance_chart(importance)),
+    ]
 
 
 def confusion_chart(schema: Schema, reference: pd.DataFrame) -> dict:
@@ -96,6 +118,49 @@ def confusion_chart(schema: Schema, reference: pd.DataFrame) -> dict:
                 },
             },
         ],
+    }
+
+
+def importance_chart(importance: Sequence[Importance]) -> dict:
+    """Return the Vega-Lite specification of permutation importance, a panel for each score."""
+    panels = {"rise of log loss": "loss", "fall of accuracy": "accuracy"}
+    values = [
+        {
+            "column": one.column,
+            "score": title,
+            "mean": mean,
+            "low": mean - deviation,
+            "high": mean + deviation,
+        }
+        for one in importance
+        for title, name in panels.items()
+        for mean, deviation in [(getattr(one, name), getattr(one, f"{name}_deviation"))]
+    ]
+    order = [one.column for one in importance]
+    rows = {"field": "column", "type": "nominal", "sort": order, "axis": {"title": None}}
+    ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "data": {"values": values},
+        "facet": {
+            "column": {"field": "score", "type": "nominal", "sort": list(panels), "title": None}
+        },
+        "spec": {
+            "width": 240,
+            "height": {"step": 24},
+            "encoding": {"y": rows},
+            "layer": [
+                {
+                    "mark": {"type": "bar", "color": "#9ecae1"},
+                    "encoding": {
+                        "x": {"field": "mean", "type": "quantitative", "title": None},
+                    },
+                },
+                {"mark": "rule", "encoding": ends},
+            ],
+        },
+        # accuracy falls by 1 at most, log loss may rise by any figure
+        "resolve": {"scale": {"x": "independent"}},
     }
 
 

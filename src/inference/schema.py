@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Record = dict[str, float | str | None]
 
 MAX_TEXT = 200
-# columns of a captured row; see Backend.load
+# columns of captured rows and of references; see Backend.load and common.fitting
 RESERVED = {"id", "time", "model_version", "prediction", "confidence", "target"}
+RESERVED |= {"row_origin", "row_current"}
 # the engines calculate in float32
 MAX_NUMBER = float(np.finfo(np.float32).max)
 

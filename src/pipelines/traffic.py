@@ -1,11 +1,13 @@
 """Traffic: requests that look like production's, and ground truth for what was answered."""
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from metaflow import step
 
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
-from common.simulation import describe_drift, draw, send
+from common.simulation import describe_drift, draw, send, truth
 from inference.errors import ConfigurationError
 
 MODES = ("traffic", "labels")
@@ -17,6 +19,9 @@ class Traffic(Pipeline):
     mode: str = parameter("mode", default="traffic", help="traffic or labels.")
     samples: int = parameter("samples", default=300, help="Rows to send.")
     drift: bool = parameter("drift", default=False, is_flag=True, help="Shift a numeric feature.")
+    truth: str | None = parameter(
+        "truth", default=None, help="Write the true classes of the rows sent, for --labels."
+    )
     ground_truth_quality: float = parameter(
         "ground-truth-quality",
         default=0.95,
@@ -39,9 +44,13 @@ class Traffic(Pipeline):
         if self.mode == "traffic":
             schema = self.settings.dataset.schema
             records = draw(schema, self.data.rows, self.samples, self.seed, drift=self.drift)
-            self.count = send(self.backend_impl, records, self.connections)
+            ids = send(self.backend_impl, records, self.connections)
+            self.count = len(ids)
             drifted = f", {describe_drift(schema)}" if self.drift else ""
             self.outcome = f"{self.count} rows sent and answered{drifted}"
+            if self.truth:
+                classes = truth(schema, self.data.rows, self.samples, self.seed)
+                write_labels(Path(self.truth), ids, classes)
         elif self.labels:
             self.count = self.backend_impl.label(file=Path(self.labels))
             self.outcome = f"{self.count} rows labelled from {self.labels}"
@@ -56,6 +65,19 @@ class Traffic(Pipeline):
     def end(self) -> None:
         """Say what was done."""
         logger.info(self.outcome)
+
+
+def write_labels(file: Path, ids: Sequence[str], labels: Sequence[str]) -> None:
+    """Write a CSV file with the columns id and label.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
+    try:
+        with file.open("w", encoding="utf-8", newline="") as target:
+            csv.writer(target).writerows([("id", "label"), *zip(ids, labels, strict=True)])
+    except OSError as error:
+        raise ConfigurationError(f"--truth: {file} cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

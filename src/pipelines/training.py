@@ -2,19 +2,27 @@
 
 import os
 
-from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
+from metaflow import card, config_expr, current, step, trigger  # type: ignore[attr-defined] - these are plug-ins
 from metaflow.datastore.inputs import Inputs
 
 from common import fitting, tracking
 from common.dataset import require_rows_per_class
+from common.importance import summarize
 from common.packaging import ModelFiles, package
-from common.pipeline import Pipeline, dataset, logger, parameter, require_at_least
+from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.training_card import training_card
 from inference.errors import ConfigurationError
 
 FINAL = -1
 
 
+# What a scheduler goes by; `run` goes at once. Monitoring publishes this event when it fails.
+@trigger(
+    event={
+        "name": config_expr("project.project + '-monitoring-failed'"),
+        "parameters": {"captured": "captured", "reference-rows": "reference_rows"},
+    }
+)
 class Training(Pipeline):
     """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
 
@@ -32,8 +40,21 @@ class Training(Pipeline):
         help="Tasks that share the folds and the final model; folds + 1 gives each its own.",
     )
     seed: int = parameter("seed", default=1, help="Of folds, initial weights and batches.")
+    captured: bool = parameter(
+        "captured",
+        default=False,
+        is_flag=True,
+        help="Train on captured rows with ground truth too: `just retrain`.",
+    )
+    reference_rows: int = parameter(
+        "reference-rows",
+        default=500,
+        help="With --captured: the newest of these rows stand for production. The model is scored"
+        " on them, and monitoring compares with them.",
+    )
 
     @dataset
+    @backend
     @step
     def start(self) -> None:
         """Read the table, open the MLflow run, and share the work out."""
@@ -43,21 +64,41 @@ class Training(Pipeline):
             training_epochs=self.training_epochs,
             training_batch_size=self.training_batch_size,
             parallel=self.parallel,
+            reference_rows=self.reference_rows,
         )
         if not 0 <= self.accuracy_threshold <= 1:
             raise ConfigurationError(
                 f"--accuracy-threshold: expected 0 to 1, not {self.accuracy_threshold}"
             )
         require_rows_per_class(self.settings.dataset, self.data.rows, self.folds)
+        self.older_weight = 1.0
+        if self.captured:
+            from common.retraining import add_captured_rows  # noqa: PLC0415 - rarely needed
+
+            self.data, self.older_weight = add_captured_rows(
+                self.data,
+                self.backend_impl,
+                self.settings.dataset.schema,
+                self.reference_rows,
+                self.seed,
+            )
         run = tracking.start_run(self.settings.project, str(current.run_id), str(current.flow_name))
         self.mlflow_run_id = run.info.run_id
-        params = {
-            "training_epochs": self.training_epochs,
-            "training_batch_size": self.training_batch_size,
-            "accuracy_threshold": self.accuracy_threshold,
+        # as the command line names them
+        self.options = {
+            "training-epochs": self.training_epochs,
+            "training-batch-size": self.training_batch_size,
+            "accuracy-threshold": self.accuracy_threshold,
             "folds": self.folds,
             "seed": self.seed,
+            "captured": self.captured,
+        }
+        if self.captured:
+            self.options["reference-rows"] = self.reference_rows
+        params = {
+            **{name.replace("-", "_"): value for name, value in self.options.items()},
             "shuffle_seed": self.shuffle_seed,
+            "older_weight": self.older_weight,
             **self.settings.network.model_dump(),
         }
         tracking.describe_run(self.mlflow_run_id, params, self.data)
@@ -72,7 +113,11 @@ class Training(Pipeline):
         """Fit the folds of this batch, and the final model where it is among them."""
         schema = self.settings.dataset.schema
         settings = fitting.FitSettings(
-            self.settings.network, self.training_epochs, self.training_batch_size, self.seed
+            self.settings.network,
+            self.training_epochs,
+            self.training_batch_size,
+            self.seed,
+            self.older_weight,
         )
         rows = self.data.rows
         parts = fitting.split(schema, rows, self.folds, self.seed)
@@ -100,27 +145,38 @@ class Training(Pipeline):
         self.metrics = fitting.summarize(self.results)
         self.reference = fitting.reference(schema, self.data.rows, self.results)
         self.accepted = self.metrics["accuracy_mean"] >= self.accuracy_threshold
-        training_card(schema, self.results, self.metrics, self.reference)
+        self.importance = summarize([r.drops for r in self.results if r.drops])
+        training_card(schema, self.results, self.metrics, self.reference, self.importance)
         self.next(self.register)
 
     @step
     def register(self) -> None:
         """Log the scores, and register the model if the gate lets it through."""
+        from common.model_card import Facts  # noqa: PLC0415 - only this step writes one
         from common.registration import register  # noqa: PLC0415 - imports MLflow, 4 s
 
         self.version = None
         if self.accepted:
-            self.version = register(
-                self.settings.project,
-                self.mlflow_run_id,
-                self.files,
-                self.settings.dataset.schema,
-                self.reference,
-                {
-                    "accuracy": f"{self.metrics['accuracy_mean']:.4f}",
-                    "metaflow_run": str(current.run_id),
-                },
+            facts = Facts(
+                project=self.settings.project,
+                version="",
+                schema=self.settings.dataset.schema,
+                reference=self.reference,
+                metrics=self.metrics,
+                importance=self.importance,
+                source=tracking.source(self.data),
+                sha256=self.data.hash,
+                rejected=len(self.data.rejected),
+                parameters=self.options,
+                commit=tracking.git_commit(),
+                run=self.mlflow_run_id,
+                **self.settings.model_card.model_dump(),
             )
+            tags = {
+                "accuracy": f"{self.metrics['accuracy_mean']:.4f}",
+                "metaflow_run": str(current.run_id),
+            }
+            self.version = register(facts, self.files, tags)
         figures = {"engine_disagreement": self.files.disagreement, **self.metrics}
         registered = f"version {self.version}" if self.version else "no: below the threshold"
         tracking.finish(self.mlflow_run_id, figures, {"registered": registered})

@@ -5,6 +5,7 @@ from metaflow import FlowSpec, card, step
 
 from common import settings
 from common.fitting import FoldResult
+from common.importance import Importance
 from common.training_card import training_card
 from pipelines.monitoring import fill_card
 
@@ -49,7 +50,8 @@ class Cards(FlowSpec):
             for fold in range(5)
         ]
         metrics = {f"{name}_{kind}": 0.99 for name in SCORES for kind in ("mean", "std")}
-        training_card(schema, results, metrics, pd.DataFrame(pairs))
+        importance = [Importance(name, 0.2, 0.05, 0.8, 0.1) for name in schema.features]
+        training_card(schema, results, metrics, pd.DataFrame(pairs), importance)
         self.next(self.end)
 
     @card(id="checks")

@@ -158,12 +158,17 @@ def test_picture_of_the_drift_report(browser, report, tmp_path):
 def test_training_card_shows_scores_confusion_and_curves(open_page, card):
     with open_page(card["training"]) as seen:
         page = seen.page
-        for text in ("Accuracy 0.990 ± 0.990", "Scores", "Confusion matrix", "Learning curves"):
+        headings = ("Scores", "Confusion matrix", "Importance of the columns", "Learning curves")
+        for text in ("Accuracy 0.990 ± 0.990", *headings):
             expect(page.get_by_role("heading", name=text).first).to_be_visible()
-        confusion, curves = page.locator("svg.marks").all()
+        confusion, importance, curves = page.locator("svg.marks").all()
         for rows, colour in (("150", "white"), ("123", "white"), ("68", "black"), ("1", "black")):
             number = confusion.locator(f"text[fill={colour}][font-size='14px']")
             expect(number.get_by_text(rows, exact=True)).to_be_visible()
+        # one a column of the table in each of two panels
+        expect(importance.locator(".mark-rect path")).to_have_count(12)
+        for text in ("rise of log loss", "fall of accuracy", "culmen_length_mm"):
+            expect(importance.get_by_text(text).first).to_be_visible()
         expect(curves.locator(".mark-line path")).to_have_count(10)
 
 
