@@ -1,136 +1,221 @@
 """Monitoring: captured rows beside the reference of the deployed version, checks, reports."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
+import orjson
+from metaflow import card, current, schedule, step  # type: ignore[attr-defined] - plug-ins
+from metaflow.integrations import ArgoEvent  # type: ignore[attr-defined] - made at run time
 
-from common import ROOT, registry, tracking
-from common.monitoring.review import read_reference, review
-from common.pipeline import Pipeline, backend, parameter, require_at_least
+from common import registry
+from common.monitoring import alerts, history, workspace
+from common.monitoring.review import load_window, read_reference, review
+from common.pipeline import Pipeline, backend, logger, parameter, require_at_least
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
+    from common.monitoring.review import References
+    from inference.backend import Backend
+    from inference.schema import Schema
 
-HEADERS = ("check", "column", "figure", "limit", "verdict", "what it says")
 TABLE_WIDTH = 120
-# MLflow allows no other characters in the name of a metric.
-REFUSED = re.compile(r"[^\w\-. :/]")
+# How many earlier runs the report draws.
+PAST_RUNS = 50
 
 
+# What a scheduler goes by (`argo-workflows create`, `step-functions create`); `run` goes at once,
+# and once. Another time is set here: @schedule(daily=True), @schedule(cron="0/15 * * * ? *").
+@schedule(hourly=True)
 class Monitoring(Pipeline):
     """Compare what was captured with what the deployed version was trained on."""
 
     samples: int = parameter("samples", default=500, help="Judge this many rows, the newest ones.")
 
     @card(id="checks")
+    @card(type="html", id="report", options={"artifact": "report_html"})
     @card(type="html", id="quality", options={"artifact": "quality_html"})
     @card(type="html", id="drift", options={"artifact": "drift_html"})
     @card(type="html", id="data", options={"artifact": "data_html"})
     @backend
     @step
     def start(self) -> None:
-        """Judge what was captured, and keep figures and reports in MLflow.
+        """Judge what was captured, keep what was found, and tell of a verdict that changed.
 
         One step, not three: each would pay again for importing MLflow.
         """
         require_at_least(1, samples=self.samples)
-        version = registry.champion(self.settings.project)
-        self.version = str(version.version)
-        schema, reference = read_reference(version)
-        captured = self.backend_impl.load(schema, self.samples)
-        self.rows = len(captured)
-        found = review(captured, reference, schema, self.version, self.settings.monitoring)
-        self.verdict, self.checks = found.verdict, found.checks
-        self.data_html, self.drift_html, self.quality_html = found.pages.values()
-        self.folder = str(write_pages(found.pages, reports_folder() / str(current.run_id)))
-        fill_card(self.verdict, self.version, self.checks)
-        run = tracking.start_run(
-            f"{self.settings.project}-monitoring", str(current.run_id), str(current.flow_name)
-        )
-        self.mlflow_run_id = run.info.run_id
-        log_pages(self.mlflow_run_id, self.folder)
-        tags = {
-            "verdict": self.verdict,
-            "model_version": self.version,
-            "training_run": version.run_id or "unknown",
+        project, run = self.settings.project, str(current.run_id)
+        champion = registry.champion(project)
+        version, training_run = str(champion.version), champion.run_id or "unknown"
+        references = registered_references(project)
+        past = history.past(project, PAST_RUNS)
+        schema, _ = references(version) or read_reference(champion)
+        rows = load_window(self.backend_impl, schema, references, self.samples)
+        found = review(rows, version, references, self.settings.monitoring, past, run)
+        # a million of them take half a gigabyte
+        del rows
+        judged = asdict(found.judged)
+        self.verdict, self.checks = judged["verdict"], judged["checks"]
+        self.report_html, self.drift_html = found.pages["report"], found.pages["drift"]
+        self.quality_html, self.data_html = found.pages["quality"], found.pages["data"]
+        folder = workspace.state_folder() / "reports" / run
+        self.outcome = {
+            "project": project,
+            **judged,
+            "before": history.before(past),
+            "others": [asdict(other) for other in found.others],
+            "training_run": training_run,
+            "reports": str(folder),
         }
-        tracking.finish(self.mlflow_run_id, metrics(self.checks), tags)
+        if self.verdict == "fail":
+            challenger = registry.version_by_alias(project, registry.CHALLENGER)
+            models = (version, *([str(challenger.version)] if challenger else []))
+            self.outcome["retraining"] = count_labels(
+                self.backend_impl,
+                schema,
+                [known[1] for known in map(references, models) if known],
+                self.settings.monitoring.retrain_labels,
+                self.samples,
+            )
+        write(folder, self.outcome, found.pages)
+        fill_card(self.verdict, version, self.checks)
+        self.mlflow_run_id = history.record(run, str(current.flow_name), self.outcome, folder)
+        self.outcome["mlflow_run"] = self.mlflow_run_id
+        self.outcome["alerts"] = tell(self.outcome, past, os.environ.get(alerts.URLS, ""))
+        workspace.add(workspace.workspace_folder(), run, self.outcome, found.snapshots)
         self.next(self.end)
 
     @step
     def end(self) -> None:
-        """Say what was found."""
-        print_checks(self.checks)
-        print_lines(
-            f"verdict: {self.verdict} (version {self.version}, {self.rows} rows)",
-            f"reports: {self.folder}",
-        )
+        """Say what was found, also to a training flow that waits for it on Argo Workflows."""
+        print_outcome(self.outcome)
+        if self.verdict == "fail":
+            rows = self.outcome["retraining"]["reference_rows"]
+            announce_failure(self.settings.project, rows)
 
 
-def reports_folder() -> Path:
-    """Return the folder on this machine in which every run keeps its reports."""
-    return ROOT / (os.environ.get("ROOKERY_STATE") or ".rookery") / "reports"
+def announce_failure(project: str, reference_rows: int) -> None:
+    """Publish the event for which the training flow waits; outside of Argo Workflows, do nothing.
+
+    Args:
+        project: Name of the project.
+        reference_rows: How many labelled rows can stand for production as it is now.
+    """
+    if "ARGO_WORKFLOW_TEMPLATE" in os.environ:
+        parameters = {"captured": True, "reference_rows": reference_rows}
+        ArgoEvent(f"{project}-monitoring-failed").publish(parameters, ignore_errors=False)
 
 
-def write_pages(pages: Mapping[str, str], folder: Path) -> Path:
-    """Write each page to `<name>.html` in a folder, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in pages.items():
-        (folder / f"{name}.html").write_text(content, encoding="utf-8")
-    return folder
+def registered_references(project: str) -> "References":
+    """Return what finds the schema and the reference of a version, each downloaded once."""
+    registered = {str(version.version): version for version in registry.versions(project)}
+
+    @cache
+    def find(version: str) -> "tuple[Schema, pd.DataFrame] | None":
+        return read_reference(registered[version]) if version in registered else None
+
+    return find
 
 
-def log_pages(run_id: str, folder: str) -> None:
-    """Keep the pages with an MLflow run."""
-    import mlflow  # noqa: PLC0415 - 4 s
+def count_labels(
+    backend: "Backend",
+    schema: "Schema",
+    references: "Sequence[pd.DataFrame]",
+    needed: int,
+    window: int,
+) -> dict[str, int]:
+    """Count the rows that have got labels and that no model was trained on.
 
-    mlflow.MlflowClient().log_artifacts(run_id, folder, "reports")
+    Args:
+        backend: Holds the rows.
+        schema: Says which of them can be used.
+        references: Of the models, with the ids of captured rows that they were trained on.
+        needed: How many make retraining worth while; there may be more than are counted.
+        window: How many rows were judged.
 
+    Returns:
+        `labels` (how many there are), `needed`, and `reference_rows`: how many labelled rows can
+        stand for production as it is now, at most as many as were judged.
+    """
+    from common.retraining import MAX_CAPTURED_ROWS, fitting_rows  # noqa: PLC0415 - rarely needed
 
-def metrics(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the figures of the checks, by names that MLflow takes."""
+    known = {name for rows in references if "id" in rows for name in rows["id"].dropna()}
+    limit = min(max(window, len(known) + needed), MAX_CAPTURED_ROWS)
+    labelled = backend.load(schema, limit, labelled=True)
+    usable = labelled[labelled["target"].isin(schema.classes) & fitting_rows(schema, labelled)]
     return {
-        REFUSED.sub("_", "/".join(filter(None, (check["name"], check["column"])))): check["figure"]
-        for check in checks
-        if check["figure"] is not None
+        "labels": int((~usable["id"].isin(known)).sum()),
+        "needed": needed,
+        "reference_rows": min(window, len(usable)),
     }
 
 
-def table(checks: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the checks as rows of text under HEADERS."""
-    return [
-        [
-            check["name"],
-            check["column"] or "",
-            *("" if check[key] is None else f"{check[key]:.4g}" for key in ("figure", "limit")),
-            check["verdict"],
-            check["sentence"],
-        ]
-        for check in checks
-    ]
+def write(folder: Path, outcome: Mapping[str, Any], pages: Mapping[str, str]) -> None:
+    """Write each page to `<name>.html` in a folder, and what was found to `verdict.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pages.items():
+        (folder / f"{name}.html").write_text(content, encoding="utf-8")
+    # what is no number becomes null
+    text = orjson.dumps(outcome, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    (folder / "verdict.json").write_bytes(text)
 
 
-def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Print the table of checks, and the sentences of those that did not pass."""
+def tell(outcome: Mapping[str, Any], past: Sequence[Mapping[str, Any]], urls: str) -> list[str]:
+    """Tell the targets of alerts, and keep with the MLflow run who has heard what.
+
+    Returns:
+        A line for each target that could not be told.
+    """
+    told = past[-1]["told"] if past else {}
+    targets = alerts.split(urls)
+    problems: list[str] = []
+    if targets:
+        news = alerts.News(
+            outcome["project"],
+            outcome["version"],
+            outcome["verdict"],
+            outcome["before"],
+            alerts.sentences(outcome["verdict"], outcome["checks"]),
+            f"{outcome['reports']}/report.html",
+        )
+        told, problems = alerts.tell(targets, news, told)
+        for problem in problems:
+            logger.warning("%s", problem)
+    history.remember(outcome["mlflow_run"], told)
+    return problems
+
+
+def print_outcome(outcome: Mapping[str, Any]) -> None:
+    """Print the table of checks, the sentences of those that did not pass, and the verdict."""
     from rich.table import Table  # noqa: PLC0415 - only the last step prints
     from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(*HEADERS[:-1])
-    for *cells, _ in table(checks):
+    checks = outcome["checks"]
+    shown = Table(*workspace.HEADERS[:-1])
+    for *cells, _ in workspace.table(checks):
         # not markup: the name of a column may hold brackets
         shown.add_row(*map(Text, cells))
     troubles = (f"{c['verdict']}: {c['sentence']}" for c in checks if c["verdict"] != "pass")
     print_lines(shown, *dict.fromkeys(troubles))
+    for other in outcome["others"]:
+        print_lines(f"version {other['version']}: {other['verdict']} ({other['rows']} rows)")
+    before = f"; {outcome['before']} before" if outcome["before"] else ""
+    print_lines(
+        f"verdict: {outcome['verdict']} (version {outcome['version']}, {outcome['rows']} rows"
+        f"{before})",
+        f"reports: {outcome['reports']}",
+    )
 
 
 def print_lines(*lines: "str | Table") -> None:
     """Print to the terminal, or to the log of the task."""
-    from rich.console import Console  # noqa: PLC0415 - see print_checks
+    from rich.console import Console  # noqa: PLC0415 - see print_outcome
 
     console = Console(width=TABLE_WIDTH, markup=False, highlight=False)
     for line in lines:
@@ -146,7 +231,7 @@ def fill_card(verdict: str, version: str, checks: Sequence[Mapping[str, Any]]) -
             Markdown(
                 f"# Verdict: {verdict}\nCaptured rows beside the reference of version {version}."
             ),
-            Table([[*row] for row in table(checks)], headers=[*HEADERS]),
+            Table([[*row] for row in workspace.table(checks)], headers=[*workspace.HEADERS]),
         ]
     )
 

@@ -40,7 +40,8 @@ def draw(reference) -> Callable[..., pd.DataFrame]:
     def make(count: int, seed: int = 0, table=drawn_from, *, replace: bool = True):
         rows = table.sample(count, replace=replace, random_state=seed).reset_index(drop=True)
         rows.insert(0, "id", [f"request-{row}" for row in range(count)])
-        rows.insert(1, "time", pd.date_range("2026-01-01", periods=count, freq="s", tz="UTC"))
+        now = pd.Timestamp.now(tz="UTC").floor("s")
+        rows.insert(1, "time", pd.date_range(end=now, periods=count, freq="s")[::-1])
         rows.insert(2, "model_version", VERSION)
         return rows
 

@@ -18,7 +18,7 @@ class Check:
     Attributes:
         figure: What was measured; None where it could not be.
         limit: What the figure may reach and still pass; None where there is no figure.
-        column: The column it is about; None for checks of all rows.
+        column: The column it is about, or of `recall` the class; None for checks of all rows.
         interval: Where the figure lies with 95 % confidence; None where that is not known.
     """
 
@@ -34,7 +34,9 @@ class Check:
 def verdict(checks: Sequence[Check]) -> Overall:
     """Return one verdict for all checks: the worst, if there are enough rows to judge by."""
     found = {check.verdict for check in checks}
-    rows = next(check for check in checks if check.name == VOLUME)
+    rows = next((check for check in checks if check.name == VOLUME), None)
+    if rows is None:
+        return UNKNOWN
     if not rows.figure:
         return "no data"
     if "fail" in found:

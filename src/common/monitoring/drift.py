@@ -66,7 +66,7 @@ def check_drift(compared: Iterable[Comparison], distances: Mapping[str, float]) 
             f" {distance:.2f}{unit} from the reference's, up to {one.limit:.2f} is normal"
             f" ({one.change})."
         )
-        if name not in distances:
+        if one.obstacle:
             sentence += f" Judged without Evidently, because {one.obstacle}."
         found.append(
             Check("drift", distance, one.limit, "fail" if drifted else "pass", sentence, name)

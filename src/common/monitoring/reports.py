@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from evidently import DataDefinition, Dataset
     from evidently.core.report import Snapshot
 
-NO_ROWS = "Nothing has been captured yet, so there is nothing to report on."
+NO_ROWS = (
+    "Nothing has been captured yet that version {} answered, so there is nothing to report on."
+)
 BINARY = 2
 
 PAGE = """<!DOCTYPE html>
@@ -38,10 +40,15 @@ PAGE = """<!DOCTYPE html>
 STYLE = "font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:1rem auto;padding:0 1rem"
 
 
-def data_report(window: Window) -> str:
-    """Return Evidently's summary of every column, beside the reference."""
+def data_report(window: Window, snapshots: "dict[str, Snapshot] | None" = None) -> str:
+    """Return Evidently's summary of every column, beside the reference.
+
+    Args:
+        window: What is judged.
+        snapshots: Evidently's own form of the report is put into it, under its name.
+    """
     if window.captured.empty:
-        return page("Data", [NO_ROWS])
+        return page("Data", [NO_ROWS.format(window.version)])
     from evidently import DataDefinition  # noqa: PLC0415 - 8 s
     from evidently.presets import DataSummaryPreset  # noqa: PLC0415
 
@@ -51,19 +58,26 @@ def data_report(window: Window) -> str:
         categories.append("target")
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
     snapshot = run(DataSummaryPreset(), definition, rows, sample(window.reference))
+    keep(snapshots, "data", snapshot)
     empty = [name for name in schema.features if rows[name].isna().all()]
-    return annotate(snapshot, [f"{name} holds no values." for name in empty])
+    notes = [f"{name} holds no values." for name in empty]
+    return annotate(snapshot, [*describe_sample(window.rows), *notes])
 
 
-def drift_report(window: Window, compared: list[Comparison]) -> tuple[str, dict[str, float]]:
+def drift_report(
+    window: Window,
+    compared: list[Comparison],
+    snapshots: "dict[str, Snapshot] | None" = None,
+) -> tuple[str, dict[str, float]]:
     """Return Evidently's drift report, and the distance of each column in it.
 
     Args:
         window: What is judged.
         compared: Say which columns Evidently can be asked about, and their limits.
+        snapshots: See `data_report`.
     """
     if window.captured.empty:
-        return page("Drift", [NO_ROWS]), {}
+        return page("Drift", [NO_ROWS.format(window.version)]), {}
     statements = [
         f"{one.column} is not in this report: {one.obstacle}." for one in compared if one.obstacle
     ]
@@ -86,16 +100,22 @@ def drift_report(window: Window, compared: list[Comparison]) -> tuple[str, dict[
         categorical_columns=[name for name, one in asked.items() if one.kind == "category"],
     )
     snapshot = run(preset, definition, judged_rows(window), sample(window.reference))
+    keep(snapshots, "drift", snapshot)
     distances = {
         metric["config"]["column"]: float(metric["value"])
         for metric in snapshot.dict()["metrics"]
         if metric["config"]["type"].endswith(":ValueDrift")
     }
-    return annotate(snapshot, statements), distances
+    return annotate(snapshot, [*describe_sample(window.rows), *statements]), distances
 
 
-def quality_report(window: Window) -> str:
-    """Return Evidently's classification report of the labelled rows of the deployed version."""
+def quality_report(window: Window, snapshots: "dict[str, Snapshot] | None" = None) -> str:
+    """Return Evidently's classification report of the labelled rows of the deployed version.
+
+    Args:
+        window: What is judged.
+        snapshots: See `data_report`.
+    """
     missing = find_missing(window)
     if missing:
         return page("Quality", missing, tabulate(window))
@@ -113,15 +133,33 @@ def quality_report(window: Window) -> str:
         task = MulticlassClassification(**columns)
     definition = DataDefinition(classification=[task], categorical_columns=["target", PREDICTION])
     labelled, reference = sample(window.labelled), sample(window.reference)
-    return annotate(run(ClassificationPreset(), definition, labelled, reference), [])
+    snapshot = run(ClassificationPreset(), definition, labelled, reference)
+    keep(snapshots, "quality", snapshot)
+    return annotate(snapshot, describe_sample(window.labelled))
+
+
+def describe_sample(rows: pd.DataFrame) -> list[str]:
+    """Say that a report is on a part of the rows only, where it is."""
+    part = len(sample(rows))
+    if part == len(rows):
+        return []
+    return [
+        f"This page shows {part:,} of {len(rows):,} rows, drawn at random; the checks count all."
+    ]
+
+
+def keep(snapshots: "dict[str, Snapshot] | None", name: str, snapshot: "Snapshot") -> None:
+    """Hand out a snapshot, where somebody wants it."""
+    if snapshots is not None:
+        snapshots[name] = snapshot
 
 
 def find_missing(window: Window) -> list[str]:
     """Say what a classification report lacks, or what Evidently would stumble over."""
     if window.captured.empty:
-        return [NO_ROWS]
+        return [NO_ROWS.format(window.version)]
     if window.own.empty:
-        return [f"Version {window.version}, which is deployed, answered none of these rows."]
+        return [NO_ROWS.format(window.version)]
     labelled, least = sample(window.labelled), window.settings.min_labelled
     if labelled.empty:
         statement = (

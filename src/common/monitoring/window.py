@@ -16,7 +16,7 @@ SAMPLED_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Window:
-    """What is judged: captured rows beside the reference of the version that is deployed.
+    """What is judged: one version's captured rows beside its own reference.
 
     Attributes:
         captured: Rows as `Backend.load` returns them.
@@ -35,30 +35,51 @@ class Window:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The captured rows with every feature in its type; what does not fit is missing."""
-        features = self.schema.features
-        table = self.captured.reindex(columns=list(dict.fromkeys([*self.captured, *features])))
-        for name, feature in features.items():
-            if feature.kind == "number":
-                numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
-                table[name] = numbers.where(np.isfinite(numbers))
-            else:
-                table[name] = table[name].astype(object).map(str, na_action="ignore")
-        return table
+        return typed(self.captured, self.schema)
 
     @cached_property
     def own(self) -> pd.DataFrame:
         """The rows that this version answered."""
-        return self.rows[self.rows["model_version"] == self.version]
+        own = self.rows["model_version"] == self.version
+        return self.rows if own.all() else self.rows[own]
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
         """The rows that this version answered and that have ground truth."""
-        return self.own[self.own["target"].notna()]
+        known = self.own["target"].notna()
+        return self.own if known.all() else self.own[known]
+
+
+def typed(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Return a table with every feature in its type; what does not fit is missing.
+
+    Columns that are right already are not copied: there may be a million rows.
+    """
+    table = table.copy(deep=False)
+    for name, feature in schema.features.items():
+        column = table[name] if name in table else pd.Series(None, table.index, dtype=object)
+        if feature.kind == "number":
+            numbers = pd.to_numeric(column, errors="coerce").astype(float)
+            table[name] = numbers.where(np.isfinite(numbers))
+        else:
+            table[name] = column.astype(object).map(str, na_action="ignore")
+    return table
 
 
 def sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, or a random sample of them where they are many; the same one each time."""
-    return rows if len(rows) <= SAMPLED_ROWS else rows.sample(SAMPLED_ROWS, random_state=0)
+    """Return the rows, or a sample of them where they are many; the same one each time.
+
+    It is random within each prediction and label, and holds as many of each as is its share.
+    """
+    if len(rows) <= SAMPLED_ROWS:
+        return rows
+    order = np.random.default_rng(0).permutation(len(rows))
+    for name in rows.columns.intersection([PREDICTION, "target"]):
+        codes = pd.factorize(rows[name])[0]
+        order = order[np.argsort(codes[order], kind="stable")]
+    # every so many rows in the order of their predictions and labels
+    places = (np.arange(SAMPLED_ROWS) + 0.5) * len(rows) / SAMPLED_ROWS
+    return rows.iloc[np.sort(order[places.astype(int)])]
 
 
 def judged_rows(window: Window) -> pd.DataFrame:

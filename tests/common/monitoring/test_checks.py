@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.monitoring import checks, drift, quality, review
+from common.monitoring import checks, drift, review
 from common.monitoring.checks import Check
 
 
@@ -31,12 +31,22 @@ def test_rows_of_the_table_pass_every_check(make_window, draw, run):
     assert checks.verdict(found) == "pass"
     assert [check.name for check in found] == [
         "volume",
+        "freshness",
         "schema",
         *["missing"] * 6,
         *["unseen"] * 2,
+        *["range"] * 4,
+        *["constant"] * 6,
+        "duplicates",
         *["drift"] * 7,
+        "associations",
         "accuracy",
         "macro F1",
+        *["recall"] * 3,
+        "calibration",
+        "expected accuracy",
+        "expected macro F1",
+        *["segments"] * 2,
     ]
 
 
@@ -119,61 +129,6 @@ def test_evidently_has_the_last_word_where_it_was_asked(make_window, draw):
     assert "Judged without Evidently, because it is always 'MALE' now." in (
         find(found, "drift", "sex").sentence
     )
-
-
-def spoil(rows, share, schema):
-    """Give this share of rows another label than the one that was predicted."""
-    other = dict(zip(schema.classes, np.roll(schema.classes, 1), strict=True))
-    wrong = np.arange(len(rows)) < share * len(rows)
-    return rows.assign(target=rows["prediction"].map(other).where(wrong, rows["prediction"]))
-
-
-@pytest.mark.parametrize(("wrong", "expected"), [(0, "pass"), (0.05, "pass"), (0.2, "fail")])
-def test_quality(make_window, draw, schema, run, wrong, expected):
-    found = run(make_window(spoil(draw(300), wrong, schema)))
-    accuracy = find(found, "accuracy")
-    assert (accuracy.verdict, accuracy.figure) == (expected, pytest.approx(1 - wrong))
-    assert find(found, "macro F1").verdict == expected
-    assert "0.985 in training (out of fold)" in accuracy.sentence
-
-
-@pytest.mark.parametrize("rows", [50, 100, 500])
-def test_chance_alone_lets_no_quality_check_fail(make_window, draw, rows):
-    for seed in range(10):
-        assert failed(quality.check_quality(make_window(draw(rows, seed)))) == set()
-
-
-@pytest.mark.parametrize("labelled", [0, 3, 49])
-def test_few_labels(make_window, draw, run, labelled):
-    rows = draw(300)
-    rows.loc[labelled:, "target"] = None
-    found = run(make_window(rows))
-    assert find(found, "accuracy").verdict == find(found, "macro F1").verdict == "not enough data"
-    assert f"{labelled} labelled rows of version 2" in find(found, "accuracy").sentence
-    assert checks.verdict(found) == "pass"
-
-
-def test_one_class_only(make_window, draw, reference):
-    rows = draw(300, table=reference[reference["target"] == "Gentoo"])
-    rows.loc[0, "prediction"] = "Adelie"
-    accuracy, f1 = quality.check_quality(make_window(rows))
-    assert (accuracy.verdict, f1.verdict) == ("pass", "pass")
-    assert "Over Gentoo only" in f1.sentence
-
-
-def test_labels_that_are_no_class_count_as_wrong(make_window, draw):
-    found = quality.check_quality(make_window(draw(300).assign(target="Dodo")))
-    assert [(check.name, check.figure, check.verdict) for check in found] == [
-        ("accuracy", 0.0, "fail")
-    ]
-
-
-def test_answers_of_other_versions_do_not_count(make_window, draw, schema):
-    rows = spoil(draw(300), 0.5, schema)
-    rows.loc[:149, "model_version"] = "1"
-    accuracy, _ = quality.check_quality(make_window(rows))
-    assert accuracy.figure == 1
-    assert "150 labelled rows" in accuracy.sentence
 
 
 @pytest.mark.parametrize(

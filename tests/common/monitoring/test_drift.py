@@ -142,6 +142,18 @@ def test_large_tables_are_sampled_the_same_way_each_time():
     assert len(window.sample(rows[1:])) == window.SAMPLED_ROWS
 
 
+def test_a_sample_holds_its_share_of_each_prediction_and_label(draw):
+    rows = draw(3 * window.SAMPLED_ROWS)
+    rows["target"] = rows["target"].where(rows.index % 100 == 0, None)
+    part = window.sample(rows)
+    for name in ("prediction", "target"):
+        counts = rows[name].value_counts(dropna=False)
+        assert (part[name].value_counts(dropna=False) - counts / 3).abs().max() <= 1
+    assert part.index.is_monotonic_increasing
+    # within them it is random
+    assert part["body_mass_g"].mean() == pytest.approx(rows["body_mass_g"].mean(), rel=0.01)
+
+
 def test_what_came_with_a_request_is_shown_short_and_visible():
     assert window.show("a\x1b[31m\n") == r"'a\x1b[31m\n'"
     assert len(window.show("x" * 200)) == 40

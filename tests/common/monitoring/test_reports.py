@@ -52,7 +52,7 @@ def test_drift_is_detected_by_evidently_too(make_window, draw):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        (0, "Nothing has been captured yet"),
+        (0, "Nothing has been captured yet that version 2 answered"),
         (1, "it holds 1 value, and 100 are needed"),
         (50, "it holds 50 values, and 100 are needed"),
     ],
@@ -117,7 +117,10 @@ def relabel(rows, case):
         ("one class", "In the labelled rows, neither labels nor predictions hold Adelie, Chin"),
         ("two classes", "neither labels nor predictions hold Chinstrap;"),
         ("no class", "&lt;b&gt;Dodo&lt;/b&gt;&#x27; is no class of the model"),
-        ("another version", "Version 2, which is deployed, answered none of these rows."),
+        (
+            "another version",
+            "Nothing has been captured yet that version 2 answered",
+        ),
     ],
 )
 def test_labels_that_evidently_cannot_use(make_window, draw, case, statement):
@@ -167,5 +170,6 @@ def test_many_rows_are_sampled(make_window, draw, reference):
     window = make_window(draw(12_000), reference=draw(11_000, seed=1, table=reference))
     pages, found, distances = judge(window)
     assert all(EVIDENTLY in page for page in pages.values())
+    assert all("shows 10,000 of 12,000 rows, drawn at random" in page for page in pages.values())
     assert distances["sex"] == pytest.approx(0, abs=0.05)
     assert found[0].figure == 12_000
