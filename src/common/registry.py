@@ -2,13 +2,14 @@
 
 A version is `challenger` when it is registered, `champion` when it is deployed, and `previous`
 when another takes its place. Every move is written on the version as a tag, so that its tags
-tell what was live when, and why.
+tell what was live when, and why. Aliases and notes of one move are written all or not at all.
 """
 
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+
+# What makes a version champion.
+PROMOTED, FORCED, RESTORED = "promoted", "forced", "restored"
+HISTORY = "history."
 
 
 def version_by_alias(name: str, alias: str) -> "ModelVersion | None":
@@ -75,13 +80,28 @@ def newest(name: str) -> "ModelVersion":
     Raises:
         RegistryError: There is none.
     """
+    return max(versions(name), key=lambda version: int(version.version))
+
+
+def versions(name: str) -> "list[ModelVersion]":
+    """Return all versions.
+
+    Raises:
+        RegistryError: There is none.
+    """
     import mlflow  # noqa: PLC0415 - 4 s
 
+    found, token = [], None
     with explained(name):
-        versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
-    if not versions:
+        while True:
+            page = mlflow.MlflowClient().search_model_versions(f"name='{name}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+    if not found:
         raise RegistryError(f"the registry holds no model {name!r}; run `just train`")
-    return max(versions, key=lambda version: int(version.version))
+    return found
 
 
 def numbered(name: str, version: str) -> "ModelVersion":
@@ -135,32 +155,164 @@ def download_file(version: "ModelVersion", path: str, folder: Path) -> Path:
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
-def promote(version: "ModelVersion", reason: str, metrics: Mapping[str, float]) -> None:
-    """Make a version the champion, and the champion of before the previous one."""
+@dataclass(frozen=True)
+class Event:
+    """What happened to a version.
+
+    Attributes:
+        time: UTC, as ISO 8601 has it.
+        event: registered, promoted, forced, refused, retired, restored, rolled back, or
+            deployed again.
+        metrics: The figures of that moment.
+    """
+
+    time: str
+    version: str
+    event: str
+    reason: str
+    metrics: dict[str, float]
+
+
+def promote(
+    version: "ModelVersion", reason: str, metrics: Mapping[str, float], event: str = PROMOTED
+) -> None:
+    """Make a version the champion, and the champion of before the previous one.
+
+    Raises:
+        RegistryError: MLflow refused, and everything is as it was before.
+    """
+    replaced = f"version {version.version} took its place"
+    _make_champion(version, (event, reason, metrics), ("retired", replaced))
+
+
+def restore(version: "ModelVersion", reason: str) -> None:
+    """Make an earlier version the champion again, and the one that leaves the previous one.
+
+    Raises:
+        RegistryError: MLflow refused, and everything is as it was before.
+    """
+    left = f"version {version.version} took its place again: {reason}"
+    _make_champion(version, (RESTORED, reason, figures(version)), ("rolled back", left))
+
+
+def _make_champion(
+    version: "ModelVersion",
+    arrival: tuple[str, str, Mapping[str, float]],
+    departure: tuple[str, str],
+) -> None:
+    """Move the aliases and write the notes: event, reason and figures of who comes and who goes."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    name, number = version.name, str(version.version)
+    client = mlflow.MlflowClient()
+    before = aliases(name)
+    old = version_by_alias(name, CHAMPION)
+    written: list[tuple[str, str]] = []
+    try:
+        with explained(name):
+            if old and str(old.version) != number:
+                client.set_registered_model_alias(name, PREVIOUS, str(old.version))
+            client.set_registered_model_alias(name, CHAMPION, number)
+            if before.get(CHALLENGER) == number:
+                client.delete_registered_model_alias(name, CHALLENGER)
+        if old and str(old.version) != number:
+            written.append((str(old.version), note(old, *departure, {})))
+        note(version, *arrival)
+    except BaseException as error:
+        try:
+            with explained(name):
+                _put_back(name, before, written)
+        except RegistryError as second:
+            raise RegistryError(
+                f"{error}; the aliases could not be put back either ({second}): `just history`"
+                " shows where they stand"
+            ) from error
+        raise
+
+
+def _put_back(name: str, before: Mapping[str, str], written: list[tuple[str, str]]) -> None:
     import mlflow  # noqa: PLC0415 - 4 s
 
     client = mlflow.MlflowClient()
-    before = version_by_alias(version.name, CHAMPION)
-    with explained(version.name):
-        if before and before.version != version.version:
-            client.set_registered_model_alias(version.name, PREVIOUS, before.version)
-            note(before, "retired", f"version {version.version} took its place", {})
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
-        challenger = version_by_alias(version.name, CHALLENGER)
-        if challenger and challenger.version == version.version:
-            client.delete_registered_model_alias(version.name, CHALLENGER)
-        note(version, "promoted", reason, metrics)
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        now = aliases(name).get(alias)
+        if alias in before and now != before[alias]:
+            client.set_registered_model_alias(name, alias, before[alias])
+        elif alias not in before and now is not None:
+            client.delete_registered_model_alias(name, alias)
+    for number, key in written:
+        client.delete_model_version_tag(name, number, key)
 
 
-def note(version: "ModelVersion", event: str, reason: str, metrics: Mapping[str, float]) -> None:
-    """Write on a version what happened to it, when and why."""
+def aliases(name: str) -> dict[str, str]:
+    """Return the version of each alias.
+
+    Raises:
+        RegistryError: There is no such model.
+    """
     import mlflow  # noqa: PLC0415 - 4 s
 
+    with explained(name):
+        found = mlflow.MlflowClient().get_registered_model(name).aliases
+    return {alias: str(number) for alias, number in found.items()}
+
+
+def note(version: "ModelVersion", event: str, reason: str, metrics: Mapping[str, float]) -> str:
+    """Write on a version what happened to it, when and why; return the tag's name."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     content = json.dumps({"event": event, "reason": reason, "metrics": dict(metrics)})
-    mlflow.MlflowClient().set_model_version_tag(
-        version.name, str(version.version), f"history.{now}", content
-    )
+    tag(version, {HISTORY + now: content})
+    return HISTORY + now
+
+
+def tag(version: "ModelVersion", tags: Mapping[str, str]) -> None:
+    """Write tags on a version.
+
+    Raises:
+        RegistryError: MLflow refused.
+    """
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    client = mlflow.MlflowClient()
+    with explained(f"{version.name}, version {version.version}"):
+        for key, value in tags.items():
+            client.set_model_version_tag(version.name, str(version.version), key, value)
+
+
+def figures(version: "ModelVersion") -> dict[str, float]:
+    """Return the figures that stand on a version as tags."""
+    return {"accuracy": float(version.tags["accuracy"])} if "accuracy" in version.tags else {}
+
+
+def notes(version: "ModelVersion") -> list[Event]:
+    """Return what happened to a version, oldest first."""
+    found = []
+    for key, content in version.tags.items():
+        if key.startswith(HISTORY):
+            told = json.loads(content)
+            found.append(Event(key.removeprefix(HISTORY), str(version.version), **told))
+    return sorted(found, key=lambda event: event.time)
+
+
+def was_live(version: "ModelVersion") -> bool:
+    """Whether a version ever was champion."""
+    return any(event.event in (PROMOTED, FORCED, RESTORED) for event in notes(version))
+
+
+def history(name: str) -> list[Event]:
+    """Return what happened to all versions that the registry still holds, oldest first.
+
+    Raises:
+        RegistryError: There is no version.
+    """
+    found = []
+    for version in versions(name):
+        created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+        time = created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        reason = f"trained by run {version.run_id}" if version.run_id else "by hand"
+        registered = Event(time, str(version.version), "registered", reason, figures(version))
+        found += [registered, *notes(version)]
+    return sorted(found, key=lambda event: event.time)
 
 
 @contextmanager

@@ -1,0 +1,187 @@
+"""Deployment compares before it deploys: who is refused, who is forced, and what mends itself."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+
+from common import ROOT, registry, settings
+from common.dataset import read_table
+from inference import launcher
+from inference.local import ARTIFACTS
+
+pytestmark = pytest.mark.integration
+
+SURE = 0.9
+REASON = 'the old one is [broken] <b>"now"</b>'
+
+
+class Deployments:
+    """A workshop of its own: versions with a reference each, and deployments of them."""
+
+    def __init__(self, workshop, make_version, reference: pd.DataFrame) -> None:
+        self.workshop, self.make_version, self.reference = workshop, make_version, reference
+
+    def register(self, *, lost: int = 0, shift: float = 0.0):
+        """Register a challenger that takes `lost` rows of a class for another one."""
+        table = self.reference.assign(body_mass_g=lambda t: t["body_mass_g"] + shift)
+        name, other = (f"probability {one}" for one in table["target"].unique()[:2])
+        rows = table.index[table[name] > SURE][:lost]
+        table.loc[rows, [name, other]] = table.loc[rows, [other, name]].to_numpy()
+        return self.make_version(reference=table)
+
+    def deploy(self, **parameters):
+        return self.workshop.run("deployment", **parameters)
+
+    def live(self) -> str:
+        target = self.workshop.backend.settings.target
+        return requests.get(f"{target}/version", timeout=10).json()["model_version"]
+
+
+@pytest.fixture(scope="module")
+def reference(schema) -> pd.DataFrame:
+    """The penguins, all predicted rightly and with 0.98, as `fitting.reference` returns them."""
+    rows = read_table(settings.load(ROOT / "config" / "local.yml").dataset).rows
+    table = rows.rename(columns={schema.target: "target"}).reset_index(drop=True)
+    for name in schema.classes:
+        table[f"probability {name}"] = np.where(table["target"] == name, 0.98, 0.01)
+    return table.assign(prediction=table["target"], confidence=0.98)
+
+
+@pytest.fixture
+def deployments(workshop_class, make_version, reference, tmp_path) -> Iterator[Deployments]:
+    """Nothing is registered, nothing is live."""
+    before = dict(os.environ)
+    # in the folder of make_version's store
+    workshop = workshop_class(tmp_path)
+    yield Deployments(workshop, make_version, reference)
+    launcher.stop(workshop.backend.folder)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def refuse_aliases(store, *, refuse: bool) -> None:
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("DROP TRIGGER IF EXISTS refuse")
+        if refuse:
+            connection.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON registered_model_aliases"
+                " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+
+
+def last_note(version: str) -> registry.Event:
+    return registry.notes(registry.numbered("penguins", version))[-1]
+
+
+def test_given_challengers_then_equals_pass_worse_ones_are_refused_and_force_is_recorded(
+    deployments, mlflow_store
+):
+    deployments.register()
+    fine, _, output = deployments.deploy()
+    assert fine, output
+    assert registry.aliases("penguins") == {"champion": "1"}
+
+    # an equal one passes, with the table in the log and on the version
+    deployments.register()
+    fine, run, output = deployments.deploy()
+    assert fine, output
+    assert "macro F1" in output
+    assert deployments.live() == "2"
+    assert [one["verdict"] for one in run.data.measures] == ["pass"] * 6
+    assert last_note("2").event == "promoted"
+    assert last_note("2").metrics["macro F1, champion"] > 0.9
+    assert registry.numbered("penguins", "2").tags["compared_with"] == "1"
+
+    # a worse one does not
+    deployments.register(lost=40)
+    fine, run, output = deployments.deploy()
+    assert not fine
+    assert "version 3 is worse than version 2 on 344 rows of the table" in output
+    assert "version 2 goes on serving" in output
+    assert "Traceback" not in output
+    assert deployments.live() == "2"
+    assert registry.aliases("penguins") == {"champion": "2", "previous": "1", "challenger": "3"}
+    assert last_note("3").event == "refused"
+    assert "fail" in {one["verdict"] for one in run["start"].task.data.measures}
+
+    # unless somebody says why
+    fine, _, output = deployments.deploy(force=REASON)
+    assert fine, output
+    assert deployments.live() == "3"
+    assert registry.aliases("penguins") == {"champion": "3", "previous": "2"}
+    assert last_note("3").event == "forced"
+    assert last_note("3").reason.startswith(REASON)
+    assert last_note("3").metrics["macro F1, challenger"] < 0.95
+    assert registry.numbered("penguins", "3").tags["forced"] == REASON
+
+    # the champion itself needs no comparison
+    fine, run, output = deployments.deploy()
+    assert fine, output
+    assert run.data.measures == []
+    assert last_note("3").event == "deployed again"
+    assert registry.aliases("penguins") == {"champion": "3", "previous": "2"}
+
+
+def test_given_aliases_that_cannot_move_then_the_champion_serves_again_and_a_second_run_mends_it(
+    deployments, mlflow_store
+):
+    deployments.register()
+    assert deployments.deploy()[0]
+    deployments.register()
+    refuse_aliases(mlflow_store, refuse=True)
+
+    fine, _, output = deployments.deploy()
+
+    assert not fine
+    assert "disk full" in output
+    assert "version 1 serves again" in output
+    assert deployments.live() == "1"
+    assert registry.aliases("penguins") == {"champion": "1", "challenger": "2"}
+
+    # what a killed deployment leaves: the challenger is served, and the aliases have not moved
+    refuse_aliases(mlflow_store, refuse=False)
+    deployments.workshop.backend.rollback()
+    assert deployments.live() == "2"
+
+    fine, _, output = deployments.deploy()
+
+    assert fine, output
+    assert deployments.live() == "2"
+    assert registry.aliases("penguins") == {"champion": "2", "previous": "1"}
+
+
+def test_given_no_common_row_or_no_files_then_only_force_deploys(deployments, mlflow_store):
+    deployments.reference = deployments.reference.dropna()
+    deployments.register()
+    assert deployments.deploy()[0]
+    deployments.register(shift=0.5)
+
+    fine, _, output = deployments.deploy()
+    assert not fine
+    assert "they have 0 rows of the table in common" in output
+    assert deployments.live() == "1"
+
+    champion = Path(registry.numbered("penguins", "1").source.removeprefix("file://"))
+    (champion / ARTIFACTS / "reference.parquet").unlink()
+    fine, _, output = deployments.deploy()
+    assert not fine
+    assert "version 2 cannot be compared with version 1" in output
+
+    fine, _, output = deployments.deploy(force="the champion's files are lost")
+    assert fine, output
+    assert deployments.live() == "2"
+    assert last_note("2").event == "forced"
+
+
+def test_given_force_without_a_reason_then_it_asks_for_one(deployments, mlflow_store):
+    deployments.register()
+    fine, _, output = deployments.deploy(force=" ")
+    assert not fine
+    assert "--force: give a reason" in output
