@@ -68,10 +68,25 @@ demo *ARGS: setup
 train *ARGS: setup
     {{ run }} src/pipelines/training.py run "$@"
 
-# Deploy the newest registered model
+# Train on captured rows with ground truth as well
+[group('loop')]
+retrain *ARGS: setup
+    {{ run }} src/pipelines/training.py run --captured "$@"
+
+# Deploy the newest registered model, if it is no worse than the one that is live
 [group('loop')]
 deploy *ARGS: setup
     {{ run }} src/pipelines/deployment.py run "$@"
+
+# Serve the version before this one again: `just rollback [--to VERSION] [--dry-run]`
+[group('loop')]
+rollback *ARGS: setup
+    {{ run }} src/scripts/rollback.py "$@"
+
+# Show what was live when, why, and with what figures
+[group('loop')]
+history *ARGS: setup
+    {{ run }} src/scripts/history.py "$@"
 
 # Send traffic to the endpoint
 [group('loop')]
@@ -83,10 +98,10 @@ traffic *ARGS: setup
 labels *ARGS: setup
     {{ run }} src/pipelines/traffic.py run --mode labels "$@"
 
-# Compare what was captured with what the model was trained on
+# Judge what was captured: exits 0 on pass and warn, 2 on fail, 1 if it could not
 [group('loop')]
 monitor *ARGS: setup
-    {{ run }} src/pipelines/monitoring.py run "$@"
+    {{ run }} src/scripts/monitor.py "$@"
 
 # Serve the deployed model on http://127.0.0.1:8080
 [group('servers')]
@@ -123,6 +138,11 @@ predict *ARGS: setup
 image *ARGS: setup
     {{ run }} src/scripts/image.py "$@"
 
+# Show the history of monitoring on http://127.0.0.1:8000
+[group('servers')]
+dashboard *ARGS: setup
+    {{ run }} src/scripts/dashboard.py "$@"
+
 # Show runs and models on http://127.0.0.1:5000
 [group('servers')]
 mlflow *ARGS: setup
@@ -133,10 +153,10 @@ mlflow *ARGS: setup
 test *ARGS: setup
     {{ run }} pytest "$@"
 
-# Measure into benchmarks/results: `just bench serving` for one of loop, serving, capture, predict
+# Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]
 bench *PARTS: setup
-    for part in {{ if PARTS == "" { "loop serving capture predict" } else { PARTS } }}; do \
+    for part in {{ if PARTS == "" { "loop serving capture predict monitoring detection" } else { PARTS } }}; do \
         {{ run }} benchmarks/$part.py || exit; \
     done
 

@@ -1,14 +1,18 @@
-"""The whole loop once, in a folder of its own: train, deploy, predict, monitor, drift."""
+"""The whole circle once, in a folder of its own: train, serve, watch, drift, alarm, repair."""
 
+import json
 import os
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +30,7 @@ STATE = ROOT / ".demo"
 ROWS = 300
 LATENCY_REQUESTS = 100
 LOG_TAIL = 15
+SHOWN_FAILURES = 3
 
 console = Console()
 
@@ -72,6 +77,38 @@ class Demo:
         file = STATE / "run-id"
         self.run(title, f"src/pipelines/{name}.py", "run", "--run-id-file", str(file), *words)
         return file.read_text(encoding="utf-8").strip()
+
+    def observe(self, title: str, seed: int, *words: str) -> None:
+        """Send rows, and label them with what is true of them, once they are answered."""
+        file = STATE / "truth.csv"
+        rows = ("--samples", str(ROWS), "--seed", str(seed), "--truth", str(file))
+        self.flow(title, "traffic", *rows, *words)
+        self.flow(f"labels of the {title}", "traffic", "--mode", "labels", "--labels", str(file))
+
+
+@contextmanager
+def alarm_bell() -> Iterator[tuple[str, list[str]]]:
+    """Listen for alarms; yield the address that they are to be sent to, and the titles received."""
+    titles: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            titles.append(str(json.loads(body)["title"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"json://127.0.0.1:{server.server_port}", titles
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def free_port() -> int:
@@ -120,7 +157,17 @@ def describe(run_id: str) -> str:
     """Say what a monitoring run found."""
     failed = [c for c in artifact("Monitoring", run_id, "checks") if c["verdict"] == "fail"]
     verdict = str(artifact("Monitoring", run_id, "verdict"))
-    return "\n".join([verdict, *(check["sentence"] for check in failed)])
+    sentences = [check["sentence"] for check in failed[:SHOWN_FAILURES]]
+    if len(failed) > SHOWN_FAILURES:
+        sentences.append(f"… and {len(failed) - SHOWN_FAILURES} more")
+    return "\n".join([verdict, *sentences])
+
+
+def describe_training(run_id: str) -> str:
+    """Say how good a model is."""
+    metrics = artifact("Training", run_id, "metrics")
+    accuracy = f"{metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f}"
+    return f"accuracy {accuracy} (cross-validated)"
 
 
 def main() -> None:
@@ -134,14 +181,15 @@ def main() -> None:
         launcher.stop(backend.folder)
         shutil.rmtree(STATE, ignore_errors=True)
         STATE.mkdir()
-        demo = Demo(os.environ, time.monotonic())
-        try:
-            circle(demo, loaded, backend)
-        finally:
-            launcher.stop(backend.folder)
+        with alarm_bell() as (bell, alarms):
+            demo = Demo({**os.environ, "ALERT_URLS": bell}, time.monotonic())
+            try:
+                circle(demo, loaded, backend, alarms)
+            finally:
+                launcher.stop(backend.folder)
 
 
-def circle(demo: Demo, loaded: settings.Settings, backend: Local) -> None:
+def circle(demo: Demo, loaded: settings.Settings, backend: Local, alarms: Sequence[str]) -> None:
     """Go through the loop, and print what came of it."""
     console.print(f"The whole loop in [bold]{STATE.relative_to(ROOT)}[/], each step with its log\n")
     training = demo.flow("train", "training")
@@ -151,26 +199,29 @@ def circle(demo: Demo, loaded: settings.Settings, backend: Local) -> None:
     schema = loaded.dataset.schema
     rows = read_table(loaded.dataset).rows
     latency = measure_latency(backend, draw(schema, rows, LATENCY_REQUESTS, seed=7, drift=False))
-    demo.flow("traffic", "traffic", "--samples", str(ROWS), "--seed", "1")
-    demo.flow("labels", "traffic", "--mode", "labels")
-    usual = demo.flow("monitor", "monitoring", "--samples", str(ROWS))
-    demo.flow("drifted traffic", "traffic", "--samples", str(ROWS), "--seed", "2", "--drift")
-    drifted = demo.flow("monitor again", "monitoring", "--samples", str(ROWS))
+    watched = ("--samples", str(ROWS))
+    demo.observe("usual traffic", 1)
+    usual = demo.flow("monitor", "monitoring", *watched)
+    demo.observe("drifted traffic", 2, "--drift")
+    drifted = demo.flow("monitor again", "monitoring", *watched)
+    retraining = demo.flow("retrain", "training", "--captured", "--reference-rows", str(ROWS))
+    demo.flow("deploy what was retrained", "deployment")
+    demo.observe("more of the drifted traffic", 3, "--drift")
+    repaired = demo.flow("monitor once more", "monitoring", *watched)
 
-    metrics = artifact("Training", training, "metrics")
     counts = backend.counts()
-    table = Table("", "what came of it", title="Rookery, the whole loop", show_header=False)
-    table.add_row("model", f"{loaded.project} version {backend.status().version}")
-    table.add_row(
-        "accuracy", f"{metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f} (5 folds)"
-    )
+    table = Table("", "what came of it", title="Rookery, the whole circle", show_header=False)
+    table.add_row("version 1", describe_training(training))
     table.add_row("latency", f"{latency:.1f} ms p50, one row a request, captured before answered")
+    table.add_row("usual traffic", describe(usual))
+    table.add_row(f"{drifting_feature(schema)} shifted", describe(drifted))
+    table.add_row("alarms", "\n".join(alarms))
+    table.add_row(f"version {backend.status().version}", describe_training(retraining))
+    table.add_row("more of that traffic", describe(repaired))
     table.add_row(
         "captured", f"{sum(c[1] for c in counts)} rows, {sum(c[2] for c in counts)} labelled"
     )
-    table.add_row("usual traffic", describe(usual))
-    table.add_row(f"{drifting_feature(schema)} shifted", describe(drifted))
-    table.add_row("reports", f"{STATE.relative_to(ROOT)}/reports/{usual} and …/{drifted}")
+    table.add_row("reports", f"{STATE.relative_to(ROOT)}/reports/{drifted} and …/{repaired}")
     table.add_row("runs and models", "MLFLOW_TRACKING_URI=sqlite:///.demo/mlflow.db ./justw mlflow")
     table.add_row("took", f"{time.monotonic() - demo.started:.0f} s")
     console.print(table)

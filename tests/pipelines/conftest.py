@@ -63,6 +63,12 @@ def workshop(tmp_path_factory) -> Iterator[Workshop]:
 
 
 @pytest.fixture(scope="session")
+def workshop_class() -> type[Workshop]:
+    """For tests that need a workshop of their own."""
+    return Workshop
+
+
+@pytest.fixture(scope="session")
 def trained(workshop):
     """The Metaflow run of a training with default settings, as `--with retry` runs it."""
     fine, run, output = workshop.run("training", options={"decospecs": ["retry"]})
