@@ -1,4 +1,4 @@
-"""Make the picture of a monitoring report: a drift report, opened at the column that drifted."""
+"""Make the picture of a monitoring report: its verdict, and what led to it."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 from playwright.sync_api import Browser, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from common import ROOT
 from inference.errors import ConfigurationError
@@ -28,11 +28,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WIDTH = 1150
+WIDTH = 1000
 MARGIN = 12
-LOADED_MILLISECONDS = 10_000
-# Evidently's charts grow into place.
-SETTLED_MILLISECONDS = 1500
 
 
 @contextmanager
@@ -54,44 +51,34 @@ def chromium() -> Iterator[Browser]:
 
 
 def newest_report(state: Path) -> Path:
-    """Return the drift report that was written last below a state folder.
+    """Return the report of the last run below a state folder whose verdict is fail.
 
     Raises:
         ConfigurationError: There is none.
     """
-    found = list((state / "reports").glob("*/drift.html"))
-    if not found:
-        raise ConfigurationError(f"{state} holds no drift report; run `just demo`")
-    return max(found, key=lambda file: file.stat().st_mtime)
+    verdicts = (state / "reports").glob("*/verdict.json")
+    failed = [file for file in verdicts if orjson.loads(file.read_bytes())["verdict"] == "fail"]
+    if not failed:
+        raise ConfigurationError(f"{state} holds no report of a failed run; run `just demo`")
+    return max(failed, key=lambda file: file.stat().st_mtime).with_name("report.html")
 
 
 def take(page: Page, report: Path, picture: Path) -> None:
-    """Open the first drifted column of a report, and write its table as a PNG file.
+    """Write what stands above a report's table of checks as a PNG file.
 
     Raises:
-        ConfigurationError: The report shows no drifted column.
+        ConfigurationError: This is no such report.
     """
-    page.set_default_timeout(LOADED_MILLISECONDS)
     page.goto(report.resolve().as_uri())
-    drifted = page.get_by_role("cell", name="Detected", exact=True)
-    row = page.get_by_role("row").filter(has=drifted).first
-    try:
-        row.get_by_role("button").click()
-    except PlaywrightTimeoutError as error:
-        raise ConfigurationError(f"{report}: no column has drifted in it") from error
-    page.get_by_role("tab", name="Data Distribution").click()
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(SETTLED_MILLISECONDS)
-    parts = (page.get_by_text("Drift is detected for"), page.locator("table").first)
-    boxes = [box for part in parts if (box := part.bounding_box())]
-    left, top = (min(box[side] for box in boxes) - MARGIN for side in ("x", "y"))
-    width = max(box["x"] + box["width"] for box in boxes) + MARGIN - left
-    height = max(box["y"] + box["height"] for box in boxes) - top
+    checks = page.locator("#checks")
+    box = checks.bounding_box() if checks.count() else None
+    if not box:
+        raise ConfigurationError(f"{report}: this is no report of `just monitor`")
     picture.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(
         path=picture,
         full_page=True,
-        clip={"x": left, "y": top, "width": width, "height": height},
+        clip={"x": 0, "y": 0, "width": WIDTH, "height": box["y"] - MARGIN},
     )
 
 
@@ -101,7 +88,7 @@ def main(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="drift.html to picture; the demo's last one unless given.",
+            help="report.html to picture; the demo's last failed one unless given.",
         ),
     ] = None,
     picture: Annotated[Path, typer.Option(help="PNG file to write.")] = PICTURE,

@@ -147,14 +147,6 @@ def test_drift_report_shows_the_drifted_column_and_opens_it(open_page, report):
         expect(page.locator(".js-plotly-plot .barlayer").last).to_be_visible()
 
 
-def test_picture_of_the_drift_report(browser, report, tmp_path):
-    file = tmp_path / "picture.png"
-    picture.take(browser.new_page(viewport=VIEWPORT), report["drift"], file)
-    content = file.read_bytes()
-    assert content.startswith(b"\x89PNG")
-    assert 20_000 < len(content) < 300_000
-
-
 def test_training_card_shows_scores_confusion_and_curves(open_page, card):
     with open_page(card["training"]) as seen:
         page = seen.page

@@ -196,3 +196,13 @@ def test_given_a_model_card_then_every_section_is_there(open_page, pages, schema
             expect(page.get_by_role("heading", name=name)).to_be_visible()
         for name in schema.features:
             expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
+
+
+def test_picture_of_a_report(browser, pages, tmp_path):
+    file = tmp_path / "picture.png"
+    page = browser.new_page(viewport={"width": picture.WIDTH, "height": 900})
+    picture.take(page, pages["failed"], file)
+    content = file.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert 20_000 < len(content) < 300_000
+    page.close()

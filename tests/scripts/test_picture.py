@@ -1,5 +1,6 @@
 """Which report is pictured; the browser's part is in tests/browser."""
 
+import json
 import os
 
 import pytest
@@ -8,17 +9,18 @@ from inference.errors import ConfigurationError
 from scripts import picture
 
 
-def test_given_several_reports_then_the_newest_is_taken(tmp_path):
-    for age, run in enumerate(["9", "10", "8"]):
-        file = tmp_path / "reports" / run / "drift.html"
+def test_newest_report_of_a_failed_run(tmp_path):
+    verdicts = {"9": "pass", "10": "fail", "8": "fail"}
+    for age, (run, verdict) in enumerate(verdicts.items()):
+        file = tmp_path / "reports" / run / "verdict.json"
         file.parent.mkdir(parents=True)
-        file.touch()
+        file.write_text(json.dumps({"verdict": verdict}))
         os.utime(file, (1000 - age, 1000 - age))
 
-    assert picture.newest_report(tmp_path).parent.name == "9"
+    assert picture.newest_report(tmp_path) == tmp_path / "reports" / "10" / "report.html"
 
 
-def test_given_no_report_then_the_error_says_what_to_run(tmp_path):
+def test_no_failed_run(tmp_path):
     with pytest.raises(ConfigurationError, match="just demo"):
         picture.newest_report(tmp_path)
 

@@ -74,6 +74,30 @@ def check_drift(compared: Iterable[Comparison], distances: Mapping[str, float]) 
     return found
 
 
+def check_confidence(window: Window) -> Check:
+    """Check that the model is not less sure than it was out of fold.
+
+    It warns at most, for it is the model's own view. To be surer is no sign of trouble: a model is,
+    of rows that are like those it was fitted on.
+    """
+    name, least = "confidence", window.settings.min_rows
+    before, now = (rows[name].dropna() for rows in (sample(window.reference), judged_rows(window)))
+    one = compare_column(name, "number", before, now, least, window.settings.drift)
+    if one.distance is None or one.limit is None:
+        return Check(
+            "drift", None, None, UNKNOWN, f"{name} cannot be judged: {one.obstacle}.", name
+        )
+    words, verdict = "as sure as", "pass"
+    if one.distance > one.limit:
+        fell = now.mean() < before.mean()
+        words, verdict = ("less sure than", "warn") if fell else ("surer than", "pass")
+    sentence = (
+        f"The model is {words} in training: its confidences lie {one.distance:.2f} standard"
+        f" deviations from the reference's, up to {one.limit:.2f} is normal ({one.change})."
+    )
+    return Check("drift", one.distance, one.limit, verdict, sentence, name)
+
+
 def compare(window: Window) -> list[Comparison]:
     """Compare every feature, and the predictions."""
     kinds: dict[str, Kind] = {name: f.kind for name, f in window.schema.features.items()}

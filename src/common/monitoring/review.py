@@ -258,6 +258,7 @@ def run_checks(
         *data.check_constants(window),
         data.check_duplicates(window),
         *drift.check_drift(compared, distances),
+        drift.check_confidence(window),
         association.check_associations(window),
         *quality.check_quality(window),
         *estimation.check_estimate(window),

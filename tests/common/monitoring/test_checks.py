@@ -38,7 +38,7 @@ def test_rows_of_the_table_pass_every_check(make_window, draw, run):
         *["range"] * 4,
         *["constant"] * 6,
         "duplicates",
-        *["drift"] * 7,
+        *["drift"] * 8,
         "associations",
         "accuracy",
         "macro F1",

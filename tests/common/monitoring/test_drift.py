@@ -157,3 +157,16 @@ def test_a_sample_holds_its_share_of_each_prediction_and_label(draw):
 def test_what_came_with_a_request_is_shown_short_and_visible():
     assert window.show("a\x1b[31m\n") == r"'a\x1b[31m\n'"
     assert len(window.show("x" * 200)) == 40
+
+
+def test_model_that_is_less_sure(make_window, draw):
+    rows = draw(300)
+    usual = drift.check_confidence(make_window(rows))
+    unsure = drift.check_confidence(make_window(rows.assign(confidence=rows["confidence"] * 0.8)))
+    sure = drift.check_confidence(make_window(rows.assign(confidence=1.0)))
+
+    assert [check.verdict for check in (usual, unsure, sure)] == ["pass", "warn", "pass"]
+    assert (unsure.name, unsure.column) == ("drift", "confidence")
+    assert "less sure than in training" in unsure.sentence
+    few = drift.check_confidence(make_window(draw(20)))
+    assert (few.verdict, few.figure) == ("not enough data", None)
