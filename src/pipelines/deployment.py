@@ -13,6 +13,8 @@ from common.challenge import Challenge, ChallengerRefusedError, Contender, compa
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.smoke import go_back, smoke_test
 from inference.errors import ConfigurationError, RegistryError, RookeryError
+from inference.local import ARTIFACTS
+from inference.predictor import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +58,8 @@ class Deployment(Pipeline):
         self.refused = ""
         with tempfile.TemporaryDirectory() as scratch:
             release = registry.download(version, Path(scratch) / "challenger")
+            # there is nothing to compare in a version that does not answer
+            Predictor.load(release.path / ARTIFACTS).try_out()
             challenge = None
             if champion and champion.version != version.version:
                 challenge = run_challenge(

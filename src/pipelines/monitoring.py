@@ -15,6 +15,7 @@ from common import registry
 from common.monitoring import alerts, history, workspace
 from common.monitoring.review import load_window, read_reference, review
 from common.pipeline import Pipeline, backend, logger, parameter, require_at_least
+from inference.errors import RegistryError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,14 @@ def registered_references(project: str) -> "References":
 
     @cache
     def find(version: str) -> "tuple[Schema, pd.DataFrame] | None":
-        return read_reference(registered[version]) if version in registered else None
+        if version not in registered:
+            return None
+        try:
+            return read_reference(registered[version])
+        except RegistryError as error:
+            # one version whose files are damaged must not keep the others from being judged
+            logger.warning("version %s has no reference: %s", version, error)
+            return None
 
     return find
 
