@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from metaflow import Runner
+from metaflow import Runner, metadata
 
 from common import ROOT, settings
 from inference import launcher
@@ -60,6 +60,15 @@ def workshop(tmp_path_factory) -> Iterator[Workshop]:
     launcher.stop(made.backend.folder)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _client_of_the_workshop(request) -> None:
+    """Let Metaflow's client look into the workshop of this test, not of the last one that ran."""
+    if "workshop" in request.fixturenames:
+        folder = request.getfixturevalue("workshop").folder
+        if (folder / ".metaflow").is_dir():
+            metadata(f"local@{folder}")
 
 
 @pytest.fixture(scope="session")
