@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from common.challenge import Rows, measure
+from common.bootstrap import Rows, measure
 from common.settings import PromotionSettings
 
 CLASSES = ("large", "small", "medium")

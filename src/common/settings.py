@@ -127,7 +127,7 @@ class PromotionSettings(Strict):
             monitoring judges, since older ones may tell of a world that has changed.
         min_labelled: Fewer tell too little: of 200 rows, a challenger that loses 5 points of macro
             F1 is found out in three of four cases, of 100 in fewer than half (champions with an
-            accuracy of 0.94; see `common.challenge`).
+            accuracy of 0.94; see `common.bootstrap`).
         min_class_rows: A class with fewer rows has a recall that tells nothing: below 10, one row
             is more than 10 points.
         f1_drop: Macro F1 may fall by this much; retraining with another seed moves it by as much.

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import challenge
-from common.challenge import Contender, Rows, compare, judge, judge_latency, match_rows
+from common import bootstrap, challenge
+from common.bootstrap import Rows, judge, judge_latency
+from common.challenge import Contender, compare, match_rows
 from common.fitting import ORIGIN
 from common.settings import PromotionSettings
 from inference.backend import Captured
@@ -139,7 +140,7 @@ def test_figures_are_those_of_scikit_learn():
     )
     recalls = metrics.recall_score(rows.truth, said, average=None)
     assert [found[f"recall {name}"].challenger for name in CLASSES] == pytest.approx(recalls)
-    bounded = rows.champion.clip(challenge.SMALLEST_PROBABILITY, 1)
+    bounded = rows.champion.clip(bootstrap.SMALLEST_PROBABILITY, 1)
     right = bounded[np.arange(344), rows.truth]
     assert found["log loss"].champion == pytest.approx(-np.log(right).mean())
 
@@ -157,7 +158,7 @@ def test_figures_are_those_of_scikit_learn():
     ],
 )
 def test_difference_and_interval_decide(difference, interval, larger_is_better, verdict):
-    found = challenge.judged(
+    found = bootstrap.judged(
         "x",
         (0.5, 0.5 + difference),
         interval,
@@ -176,8 +177,8 @@ def test_latency(factor, verdict):
 
 
 def test_both_graphs_are_timed_on_rows_of_either_schema(predictors, reference):
-    times = challenge.time_predictions(*predictors, reference.head(3))
-    assert [len(one) for one in times] == [challenge.LATENCY_ROUNDS] * 2
+    times = bootstrap.time_predictions(*predictors, reference.head(3))
+    assert [len(one) for one in times] == [bootstrap.LATENCY_ROUNDS] * 2
     assert min(map(np.min, times)) > 0
 
 
