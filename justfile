@@ -17,6 +17,9 @@ lock_filter := '''sed -E -e 's|\{ url = "[^"]*/([^/"]+)"|{ filename = "\1"|' -e 
 # `setup` keeps .venv right and is quick when it is; everything after it can leave it as it is.
 run := "uv run --no-sync"
 
+on_sagemaker := "--config project config/sagemaker.yml"
+deploys := "deploys to SageMaker endpoint ${ENDPOINT_NAME:-penguins} in ${AWS_REGION:-the default region}: its instances are billed until `just sagemaker-delete`"
+
 [private]
 default:
     {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
@@ -147,6 +150,112 @@ dashboard *ARGS: setup
 [group('servers')]
 mlflow *ARGS: setup
     {{ run }} src/scripts/mlflow_server.py "$@"
+
+# Make user, roles, bucket and Batch queue: `just aws-setup USER [--region REGION]`
+[group('aws')]
+aws-setup *ARGS: setup
+    {{ run }} src/scripts/aws.py setup "$@"
+
+# Remove what `aws-setup` and `aws-mlflow` made, the bucket with all it holds included
+[group('aws')]
+aws-teardown *ARGS: setup
+    {{ run }} src/scripts/aws.py teardown "$@"
+
+# Start an MLflow server on EC2: `just aws-mlflow --cidr 203.0.113.7/32`
+[group('aws')]
+aws-mlflow *ARGS: setup
+    {{ run }} src/scripts/aws.py mlflow "$@"
+
+# Open a shell on the MLflow server
+[group('aws')]
+aws-ssh *ARGS: setup
+    {{ run }} src/scripts/aws.py ssh "$@"
+
+# Make the key with which `aws-ssh --key` opens it
+[group('aws')]
+aws-pem *ARGS: setup
+    {{ run }} src/scripts/aws.py pem "$@"
+
+# Train on AWS Batch, each fold in a job of its own
+[group('aws')]
+aws-train *ARGS: setup
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "trains on AWS Batch: seven jobs of some minutes each are billed" \
+        src/pipelines/training.py run --with batch --with retry --parallel 6 "$@"
+
+# Deploy to SageMaker from AWS Batch
+[group('aws')]
+aws-deploy *ARGS: setup
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "{{ deploys }}" \
+        src/pipelines/deployment.py {{ on_sagemaker }} run --with batch --backend backend.Sagemaker "$@"
+
+# Put the deployment flow onto Step Functions
+[group('aws')]
+aws-deploy-sfn-create *ARGS: setup
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "makes a state machine; each of its runs deploys to SageMaker" \
+        src/pipelines/deployment.py {{ on_sagemaker }} step-functions create "$@"
+
+# Run it there
+[group('aws')]
+aws-deploy-sfn-trigger *ARGS: setup
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "{{ deploys }}" \
+        src/pipelines/deployment.py {{ on_sagemaker }} step-functions trigger --backend backend.Sagemaker "$@"
+
+# Put the monitoring flow onto Step Functions, which run it every hour
+[group('aws')]
+aws-monitor-sfn-create *ARGS: setup
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "makes a state machine that runs a job on AWS Batch every hour" \
+        src/pipelines/monitoring.py {{ on_sagemaker }} step-functions create "$@"
+
+# Deploy to SageMaker
+[group('sagemaker')]
+sagemaker-deploy *ARGS: setup
+    {{ run }} src/scripts/ask.py "{{ deploys }}" \
+        src/pipelines/deployment.py {{ on_sagemaker }} run --backend backend.Sagemaker "$@"
+
+# Send one sample request to the SageMaker endpoint
+[group('sagemaker')]
+sagemaker-sample *ARGS: setup
+    {{ run }} src/scripts/sample.py --config config/sagemaker.yml "$@"
+
+# Send traffic to the SageMaker endpoint
+[group('sagemaker')]
+sagemaker-traffic *ARGS: setup
+    {{ run }} src/pipelines/traffic.py {{ on_sagemaker }} run --mode traffic "$@"
+
+# Label what it captured
+[group('sagemaker')]
+sagemaker-labels *ARGS: setup
+    {{ run }} src/pipelines/traffic.py {{ on_sagemaker }} run --mode labels "$@"
+
+# Judge what it captured
+[group('sagemaker')]
+sagemaker-monitor *ARGS: setup
+    {{ run }} src/scripts/monitor.py --config config/sagemaker.yml "$@"
+
+# Serve the version before this one again on SageMaker
+[group('sagemaker')]
+sagemaker-rollback *ARGS: setup
+    {{ run }} src/scripts/rollback.py --config config/sagemaker.yml "$@"
+
+# Show what the SageMaker endpoint serves
+[group('sagemaker')]
+sagemaker-status *ARGS: setup
+    {{ run }} src/scripts/sagemaker.py status "$@"
+
+# Delete the SageMaker endpoint and its models; captures stay
+[group('sagemaker')]
+sagemaker-delete *ARGS: setup
+    {{ run }} src/scripts/sagemaker.py delete "$@"
+
+# Start a local stand-in for AWS, and print the variables that lead to it
+[group('sagemaker')]
+aws-rehearsal *ARGS: setup
+    {{ run }} src/scripts/rehearsal/serve.py "$@"
+
+# Run an aws or sagemaker recipe against the stand-in: `just rehearse all` for the whole circle
+[group('sagemaker')]
+rehearse *ARGS: setup
+    {{ run }} src/scripts/rehearsal/rehearse.py "$@"
 
 # Run the tests
 [group('quality')]

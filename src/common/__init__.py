@@ -29,9 +29,14 @@ DEFAULTS = {
 }
 
 
+def env_file() -> Path:
+    """Return the file of the variables: $ROOKERY_ENV_FILE, or .env at the root."""
+    return Path(os.environ.get("ROOKERY_ENV_FILE") or ROOT / ".env")
+
+
 def prepare_environment() -> None:
     """Read .env, and give Metaflow and the libraries the variables that a bare machine lacks."""
-    load_dotenv(ROOT / ".env")
+    load_dotenv(env_file())
     cache = ROOT / (os.environ.get("ROOKERY_STATE") or ".rookery") / "cache"
     # these two would write into the user's home
     homes = {name: str(cache / name.lower()) for name in ("KERAS_HOME", "MPLCONFIGDIR")}

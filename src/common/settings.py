@@ -15,6 +15,8 @@ from inference.errors import ConfigurationError
 from inference.schema import Schema, Strict
 
 DEFAULT_CONFIG = ROOT / "config" / "local.yml"
+# Names a config file whose keys hold unless this one has them too.
+EXTENDS = "extends"
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
 
 
@@ -22,12 +24,12 @@ class DatasetSettings(Schema):
     """The table: its schema, where it lies, and how it is read.
 
     Attributes:
-        path: CSV file, relative to the repository root.
+        path: CSV file, relative to the repository root, or s3://bucket/key.
         placeholders: Cells that stand for a missing value.
         max_rejected: Largest share of rows that may be unusable.
     """
 
-    path: Path
+    path: str = Field(min_length=1)
     placeholders: tuple[str, ...] = ("", ".", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
     max_rejected: float = Field(default=0.05, ge=0, le=1)
 
@@ -233,12 +235,9 @@ def parse(text: str, source: str) -> Settings:
         ConfigurationError: The text is not YAML, a variable is not set, a key is unknown or
             missing, or a value has the wrong type.
     """
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # such as a date with a 13th month
-        raise ConfigurationError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{source}: expected keys and values at the top level")
+    content = read_yaml(text, source)
+    if base := content.pop(EXTENDS, None):
+        content = read_base(base, source) | content
     try:
         settings = Settings.model_validate(expand(content, "", source))
         settings.create_backend()
@@ -249,6 +248,35 @@ def parse(text: str, source: str) -> Settings:
             raise
         raise ConfigurationError(f"{source}: {error}") from error
     return settings
+
+
+def read_yaml(text: str, source: str) -> dict[str, Any]:
+    """Read keys and values from YAML.
+
+    Raises:
+        ConfigurationError: The text is something else.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # such as a date with a 13th month
+        raise ConfigurationError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{source}: expected keys and values at the top level")
+    return content
+
+
+def read_base(name: object, source: str) -> dict[str, Any]:
+    """Read the config file that another one extends, which cannot extend a third.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{source}: {EXTENDS}: expected the path of a config file")
+    content = read_yaml(read_text(ROOT / name), name)
+    if EXTENDS in content:
+        raise ConfigurationError(f"{source}: {name} extends another file itself; name that one")
+    return content
 
 
 def describe(error: ValidationError) -> str:
@@ -282,11 +310,19 @@ def load(path: Path = DEFAULT_CONFIG) -> Settings:
     Raises:
         ConfigurationError: See `parse`; or the file cannot be read.
     """
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a config file's text.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read ({error})") from error
-    return parse(text, str(path))
 
 
 def parse_for_metaflow(text: str) -> dict[str, Any]:

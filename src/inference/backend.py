@@ -100,12 +100,25 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an endpoint serves now."""
+    """What an endpoint serves now.
+
+    Attributes:
+        version: Version number; None if nothing is served.
+        previous: The one before, which `rollback` brings back; None if there is none.
+        running: Whether requests are answered.
+        target: Address or name.
+        state: In the words of whoever serves.
+        instances: Processes or machines that answer.
+        captures: Whether what is answered is captured.
+    """
 
     version: str | None
     previous: str | None
     running: bool
     target: str
+    state: str = ""
+    instances: int = 0
+    captures: bool = True
 
 
 class Backend(ABC):

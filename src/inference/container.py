@@ -1,4 +1,4 @@
-"""What a container runs: the service, on the one model that its image holds."""
+"""What a container runs: the service, on the model that its image holds or SageMaker gives it."""
 
 import os
 import sys
@@ -9,10 +9,14 @@ from typing import NoReturn, Self
 from inference import launcher
 from inference.errors import ConfigurationError, ModelError, RookeryError
 from inference.live import LiveFolder
+from inference.local import ARTIFACTS
+from inference.predictor import Predictor
 from inference.schema import Strict
 from inference.server import ServerSettings
 
 RELEASE = "release.json"
+# Where SageMaker puts what it unpacks.
+SAGEMAKER_MODEL = "/opt/ml/model"
 # a control group's "<quota> <period>" in microseconds, or "max <period>"
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -66,19 +70,46 @@ def serve(model: Path, captures: Path) -> NoReturn:
         ConfigurationError: A variable is wrong, or nothing can be captured.
     """
     release = ContainerRelease.read(model / RELEASE)
-    target = f"http://{os.environ['HOST']}:{whole_number('PORT')}"
-    workers = whole_number("WORKERS", cores())
     if not os.access(captures, os.W_OK | os.X_OK):
         raise ConfigurationError(
             f"{captures}: user {os.geteuid()} cannot write there; mount a volume, or a folder that"
             " belongs to this user"
         )
+    become_server(model, release, captures / "captured.db")
+
+
+def serve_on_sagemaker() -> NoReturn:
+    """Become the server of the MLflow model that SageMaker has unpacked; it captures by itself.
+
+    Raises:
+        ModelError: The model is missing, does not load, or does not answer.
+        ConfigurationError: A variable is wrong.
+    """
+    model = Path(os.environ.get("MODEL_FOLDER") or SAGEMAKER_MODEL) / ARTIFACTS
+    # a server whose model does not load would be waited for in vain
+    Predictor.load(model).try_out()
+    release = ContainerRelease(
+        version=os.environ.get("MODEL_VERSION") or "unknown",
+        run_id=os.environ.get("MODEL_RUN_ID") or "unknown",
+        settings=ServerSettings(folder=Path("serving"), database=None),
+    )
+    become_server(model, release, None)
+
+
+def become_server(model: Path, release: ContainerRelease, database: Path | None) -> NoReturn:
+    """Become the server of the model in a folder that is only read.
+
+    Raises:
+        ConfigurationError: A variable is wrong.
+    """
+    target = f"http://{os.environ['HOST']}:{whole_number('PORT')}"
+    workers = whole_number("WORKERS", cores())
     folder = LiveFolder(Path(tempfile.mkdtemp()) / release.settings.folder)
     live = folder.model(release.version)
     live.parent.mkdir(parents=True)
     live.symlink_to(model.resolve())
     folder.point(release.version, release.run_id)
-    places = {"folder": folder.path, "database": captures / release.settings.database}
+    places = {"folder": folder.path, "database": database}
     launcher.become_server(folder, release.settings.model_copy(update=places), target, workers)
 
 
@@ -107,6 +138,8 @@ def cores(limit: Path = CPU_LIMIT) -> int:
 
 if __name__ == "__main__":
     try:
+        if sys.argv[1:] == ["serve"]:
+            serve_on_sagemaker()
         serve(*map(Path, sys.argv[1:]))
     except RookeryError as error:
         sys.exit(f"error: {error}")

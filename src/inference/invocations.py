@@ -41,6 +41,10 @@ ROWS_IN_COMMIT = 500
 # Bodies of the largest size that a worker holds at a time.
 LARGE_BODIES = 20
 
+VERSION_HEADER = b"x-model-version"
+# the only header of a container's that SageMaker hands on to the client
+SAGEMAKER_HEADER = b"x-amzn-sagemaker-custom-attributes"
+
 Headers = dict[bytes, bytes]
 
 
@@ -59,13 +63,13 @@ class Invocations:
         self,
         settings: "ServerSettings",
         live: Callable[[], Live | None],
-        recorder: Recorder,
+        recorder: Recorder | None,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._live = live
         self._metrics = metrics
-        self._commits = GroupCommit(recorder, metrics)
+        self._commits = GroupCommit(recorder, metrics) if recorder else None
         self._token = os.environ.get(TOKEN_VARIABLE, "").encode()
         self._large = ThreadPoolExecutor(1, "large-requests")
         self._waiting = 0
@@ -78,7 +82,9 @@ class Invocations:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 version, body = await self._answer(dict(scope["headers"]), receive, request_id)
-            headers = [(b"x-model-version", version.encode())]
+            headers = [(VERSION_HEADER, version.encode())]
+            if not self._commits:
+                headers.append((SAGEMAKER_HEADER, b"model_version=" + version.encode()))
         except ClientDisconnect:
             return
         except TimeoutError:
@@ -116,7 +122,8 @@ class Invocations:
                 else:
                     loop = asyncio.get_running_loop()
                     predicted = await loop.run_in_executor(self._large, predict, *job)
-                await self._commits.save(predicted.rows)
+                if self._commits:
+                    await self._commits.save(predicted.rows)
             finally:
                 self._waiting -= 1
         finally:

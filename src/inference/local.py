@@ -1,6 +1,5 @@
 """Local: an HTTP server and a SQLite database on this machine."""
 
-import csv
 import json
 import os
 import threading
@@ -13,9 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
+from inference.answers import message, read_predictions
 from inference.backend import Answer, Backend, Captured, Release, Status
 from inference.capture import Recorder
 from inference.errors import BackendError
+from inference.labels import read_label_file, require_one_source
 from inference.limits import TOKEN_VARIABLE, Limits
 from inference.live import LiveFolder
 from inference.predictor import ARTIFACT, Predictor
@@ -91,11 +92,8 @@ class Local(Backend):
         self, *, quality: float | None = None, file: Path | None = None, seed: int | None = None
     ) -> int:
         """Attach ground truth to captured rows; see `Backend.label`."""
-        if (quality is None) == (file is None):
-            raise BackendError("label takes either a quality to simulate or a file with labels")
-        if quality is not None and not 0 <= quality <= 1:
-            raise BackendError(f"ground-truth quality must be from 0 to 1, not {quality:g}")
-        labels = read_labels(file) if file else []
+        require_one_source(quality, file)
+        labels = read_label_file(file) if file else []
         with self._store() as store:
             if quality is not None:
                 return store.label_simulated(quality, seed)
@@ -132,9 +130,11 @@ class Local(Backend):
                 " `just serve`"
             ) from error
         if response.status_code != requests.codes.ok:
-            raise BackendError(f"{url} answered {response.status_code}: {message(response)}")
+            raise BackendError(
+                f"{url} answered {response.status_code}: {message(response.content)}"
+            )
         return Answer(
-            read_predictions(response, len(records)),
+            read_predictions(response.content, len(records), url),
             response.headers.get("x-model-version", ""),
             response.headers.get("x-request-id", ""),
         )
@@ -200,11 +200,14 @@ class Local(Backend):
         from inference import launcher  # noqa: PLC0415 - a served model that only captures needs none
 
         pointer = self.folder.pointer()
+        running = launcher.running(self.folder) is not None
         return Status(
             version=pointer.version if pointer else None,
             previous=pointer.previous if pointer else None,
-            running=launcher.running(self.folder) is not None,
+            running=running,
             target=self.settings.target,
+            state="running" if running else "stopped",
+            instances=self.settings.workers if running else 0,
         )
 
     def server_settings(self) -> "ServerSettings":
@@ -253,27 +256,6 @@ class Local(Backend):
             ) from error
 
 
-def read_labels(file: Path) -> list[tuple[str, str]]:
-    """Read (id, label) pairs from a CSV file with these two columns.
-
-    Raises:
-        BackendError: The file cannot be read, or has other columns.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as source:
-            reader = csv.DictReader(source, strict=True)
-            if not {"id", "label"} <= set(reader.fieldnames or []):
-                raise BackendError(f"{file}: expected the columns id,label")
-            labels = []
-            for row in reader:
-                if not row["id"] or not row["label"]:
-                    raise BackendError(f"{file}, line {reader.line_num}: id or label is empty")
-                labels.append((row["id"], row["label"]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BackendError(f"{file}: cannot be read ({error})") from error
-    return labels
-
-
 def credentials() -> dict[str, str]:
     """Return the header that opens a service with a token, where the environment holds one."""
     token = os.environ.get(TOKEN_VARIABLE)
@@ -288,33 +270,3 @@ def reason(error: Exception) -> str:
             break
         error = inner
     return str(error)
-
-
-def read_predictions(response: Any, count: int) -> list[dict[str, Any]]:  # noqa: ANN401 - see message
-    """Return the predictions of a good answer.
-
-    Raises:
-        BackendError: It holds none, or not one for each record.
-    """
-    try:
-        predictions = response.json()["predictions"]
-    except (ValueError, KeyError, TypeError):
-        predictions = None
-    if not isinstance(predictions, list):
-        raise BackendError(
-            f"{response.url} answered what is not a prediction: {message(response)[:100]!r};"
-            " does another service listen there?"
-        )
-    if len(predictions) != count:
-        raise BackendError(
-            f"{response.url} answered with {len(predictions)} predictions for {count} record(s)"
-        )
-    return predictions
-
-
-def message(response: Any) -> str:  # noqa: ANN401 - a requests.Response, which is imported late
-    """Return the server's own reason, whatever form its error has."""
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return " ".join(response.text.split())[:500]

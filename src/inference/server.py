@@ -39,11 +39,11 @@ class ServerSettings(Limits):
 
     Attributes:
         folder: The `LiveFolder` whose pointer the workers follow.
-        database: Where answered rows are captured.
+        database: Where answered rows are captured; None on SageMaker, which captures by itself.
     """
 
     folder: Path
-    database: Path
+    database: Path | None
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -64,7 +64,11 @@ class Service:
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.folder = LiveFolder(settings.folder)
-        self.recorder = Recorder(settings.database, settings.capture_sync, settings.retention_days)
+        self.recorder = (
+            Recorder(settings.database, settings.capture_sync, settings.retention_days)
+            if settings.database
+            else None
+        )
         self.live: Live | None = None
         self._generation = 0
 
@@ -79,7 +83,8 @@ class Service:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-            self.recorder.close()
+            if self.recorder:
+                self.recorder.close()
             self.folder.withdraw(os.getpid())
 
     async def _watch(self) -> None:
@@ -87,7 +92,8 @@ class Service:
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 await self._follow()
-                self.recorder.tick()
+                if self.recorder:
+                    self.recorder.tick()
             except Exception:  # the watch must outlive anything, or no deploy reaches this worker
                 logger.exception("watching for a new version failed; trying again")
                 await asyncio.sleep(RETRY_SECONDS)
@@ -130,7 +136,8 @@ class Service:
         model = identity(self.live) if self.live else {}
 
         def collect() -> bytes:
-            return metrics.exposition(metrics.Present(model, self.recorder.waiting))
+            waiting = self.recorder.waiting if self.recorder else 0
+            return metrics.exposition(metrics.Present(model, waiting))
 
         return Response(await asyncio.to_thread(collect), media_type=metrics.CONTENT_TYPE)
 

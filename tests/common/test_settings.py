@@ -24,6 +24,12 @@ MINIMAL = {
     "mlflow_tracking_uri": "sqlite:///mlflow.db",
     "backend": {"module": "backend.Local", "database": "a/b.db", "serving": "serving"},
 }
+# What a variable must look like.
+SET = {
+    "AWS_REGION": "us-east-1",
+    "BUCKET": "some-bucket",
+    "SAGEMAKER_ROLE": "arn:aws:iam::123456789012:role/sagemaker",
+}
 CONFIGS = sorted((ROOT / "config").glob("*.yml"))
 
 
@@ -244,7 +250,7 @@ def test_config_file_that_ships(path, monkeypatch):
         if has_default:
             monkeypatch.delenv(name, raising=False)
         elif not os.environ.get(name):
-            monkeypatch.setenv(name, "set-by-the-test")
+            monkeypatch.setenv(name, SET.get(name, "set-by-the-test"))
     parsed = settings.load(path)
     assert parsed.project == "penguins"
     assert (ROOT / parsed.dataset.path).is_file()
@@ -259,3 +265,35 @@ def test_local_is_what_the_readme_says(monkeypatch):
     assert parsed.tracking_uri == f"sqlite:///{ROOT / 'mlflow.db'}"
     assert local.target == "http://127.0.0.1:8080"
     assert local.database == ROOT / ".rookery" / "captured.db"
+
+
+def test_config_file_extends_another(tmp_path):
+    base = tmp_path / "base.yml"
+    base.write_text(yaml.safe_dump(MINIMAL | {"project": "base"}))
+    text = yaml.safe_dump({"extends": str(base), "logging": {"level": "DEBUG"}})
+
+    parsed = settings.parse(text, "own.yml")
+
+    assert parsed.project == "base"
+    assert parsed.logging.level == "DEBUG"
+    # a key that both have is this file's as a whole
+    own = {"extends": str(base), "backend": MINIMAL["backend"], "project": "own"}
+    assert settings.parse(yaml.safe_dump(own), "own.yml").project == "own"
+
+
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        (None, "base.yml: cannot be read"),
+        ("[]", "base.yml: expected keys and values"),
+        ("extends: other.yml", "own.yml: .*base.yml extends another file itself"),
+    ],
+)
+def test_config_file_that_cannot_be_extended(tmp_path, base, problem):
+    path = tmp_path / "base.yml"
+    if base is not None:
+        path.write_text(base)
+    with pytest.raises(ConfigurationError, match=problem):
+        settings.parse(f"extends: {path}", "own.yml")
+    with pytest.raises(ConfigurationError, match="own.yml: extends: expected the path"):
+        settings.parse("extends: [3]", "own.yml")

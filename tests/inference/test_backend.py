@@ -56,7 +56,7 @@ def test_name_of_nothing(name):
         backend_class(name)
 
 
-@pytest.mark.parametrize("name", ["inference.schema.Schema", "inference.local.read_labels"])
+@pytest.mark.parametrize("name", ["inference.schema.Schema", "inference.labels.read_label_file"])
 def test_name_of_something_else(name):
     with pytest.raises(ConfigurationError, match="not a subclass of Backend"):
         backend_class(name)

@@ -6,6 +6,7 @@ import pytest
 
 from inference import container
 from inference.container import RELEASE, ContainerRelease
+from inference.engine import GRAPH
 from inference.errors import ConfigurationError, ModelError
 from inference.server import ServerSettings
 
@@ -72,3 +73,13 @@ def test_cores(tmp_path, text, expected):
         limit.write_text(text)
     allowed = len(os.sched_getaffinity(0))
     assert container.cores(limit) == min(expected or allowed, allowed)
+
+
+def test_model_that_does_not_load_ends_a_container_on_sagemaker_at_once(
+    make_model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MODEL_FOLDER", str(tmp_path))
+    graph = make_model(tmp_path / "artifacts" / "model") / GRAPH
+    graph.write_bytes(b"no graph")
+    with pytest.raises(ModelError, match=GRAPH):
+        container.serve_on_sagemaker()

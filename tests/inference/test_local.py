@@ -10,7 +10,7 @@ import pytest
 
 from inference.backend import Captured, Status
 from inference.errors import BackendError, ModelError
-from inference.local import read_labels
+from inference.labels import read_label_file
 
 PREDICTION = {
     "prediction": "Gentoo",
@@ -56,7 +56,7 @@ def write(path, text):
 
 def test_nothing_yet(local, schema):
     target = local.settings.target
-    assert local.status() == Status(version=None, previous=None, running=False, target=target)
+    assert local.status() == Status(None, None, running=False, target=target, state="stopped")
     assert local.load(schema, limit=10).empty
     assert local.counts() == []
     assert local.label(quality=1) == 0
@@ -98,7 +98,7 @@ def test_label_refuses(local, arguments, problem):
     ],
 )
 def test_file_with_labels(tmp_path, text):
-    assert read_labels(write(tmp_path / "labels.csv", text)) == [
+    assert read_label_file(write(tmp_path / "labels.csv", text)) == [
         ("a-0", "Adelie"),
         ("b-1", "Größe"),
     ]
@@ -119,7 +119,7 @@ def test_file_with_labels(tmp_path, text):
 )
 def test_file_that_holds_no_labels(tmp_path, text, problem):
     with pytest.raises(BackendError, match=problem) as caught:
-        read_labels(write(tmp_path / "labels.csv", text))
+        read_label_file(write(tmp_path / "labels.csv", text))
     assert str(tmp_path / "labels.csv") in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_file_that_cannot_be_read(tmp_path, content):
     if content:
         path.write_bytes(content)
     with pytest.raises(BackendError, match=r"labels\.csv: cannot be read"):
-        read_labels(path)
+        read_label_file(path)
 
 
 def test_database_that_is_none(local, schema):

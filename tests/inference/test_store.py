@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference import store as stores
 from inference.backend import Captured
+from inference.frame import PIECE_ROWS
 from inference.schema import Category, Number, Schema
 from inference.store import Store
 
@@ -61,9 +61,7 @@ def check_types(table):
     }
 
 
-@pytest.mark.parametrize(
-    "rows", [0, 1, stores.PIECE_ROWS - 1, stores.PIECE_ROWS, 2 * stores.PIECE_ROWS + 1]
-)
+@pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS - 1, PIECE_ROWS, 2 * PIECE_ROWS + 1])
 def test_rows_come_back_as_they_were_saved(store, schema, rows):
     records = [{"größe": number / 7, "it's": f"{number % 3}"} for number in range(rows)]
     saved = save(store, records)
@@ -88,7 +86,7 @@ def test_what_is_missing(store, schema):
 
 
 def test_equal_texts_are_held_once(store, schema):
-    save(store, [{"it's": "a long text"}] * 3 * stores.PIECE_ROWS)
+    save(store, [{"it's": "a long text"}] * 3 * PIECE_ROWS)
     table = load(store, schema)
     assert {id(value) for value in table["it's"]} == {id(table["it's"][0])}
     assert len({id(value) for value in table["prediction"]}) == 1
