@@ -15,6 +15,7 @@ from common import registry
 from common.monitoring import alerts, history, workspace
 from common.monitoring.review import load_window, read_reference, review
 from common.pipeline import Pipeline, backend, logger, parameter, require_at_least
+from common.remote import is_remote
 from inference.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -38,11 +39,8 @@ class Monitoring(Pipeline):
 
     samples: int = parameter("samples", default=500, help="Judge this many rows, the newest ones.")
 
-    @card(id="checks")
-    @card(type="html", id="report", options={"artifact": "report_html"})
-    @card(type="html", id="quality", options={"artifact": "quality_html"})
-    @card(type="html", id="drift", options={"artifact": "drift_html"})
-    @card(type="html", id="data", options={"artifact": "data_html"})
+    # one card only: each takes two seconds
+    @card(type="html", options={"artifact": "report_html"})
     @backend
     @step
     def start(self) -> None:
@@ -63,8 +61,7 @@ class Monitoring(Pipeline):
         del rows
         judged = asdict(found.judged)
         self.verdict, self.checks = judged["verdict"], judged["checks"]
-        self.report_html, self.drift_html = found.pages["report"], found.pages["drift"]
-        self.quality_html, self.data_html = found.pages["quality"], found.pages["data"]
+        self.report_html = found.pages["report"]
         folder = workspace.state_folder() / "reports" / run
         self.outcome = {
             "project": project,
@@ -85,11 +82,15 @@ class Monitoring(Pipeline):
                 self.samples,
             )
         write(folder, self.outcome, found.pages)
-        fill_card(self.verdict, version, self.checks)
         self.mlflow_run_id = history.record(run, str(current.flow_name), self.outcome, folder)
         self.outcome["mlflow_run"] = self.mlflow_run_id
+        remote = is_remote()
+        if remote:
+            # the folder goes when this task ends
+            self.outcome["reports"] = f"runs:/{self.mlflow_run_id}/reports"
         self.outcome["alerts"] = tell(self.outcome, past, os.environ.get(alerts.URLS, ""))
-        workspace.add(workspace.workspace_folder(), run, self.outcome, found.snapshots)
+        if not remote:
+            workspace.add(workspace.workspace_folder(), run, self.outcome, found.snapshots)
         self.next(self.end)
 
     @step
@@ -228,20 +229,6 @@ def print_lines(*lines: "str | Table") -> None:
     console = Console(width=TABLE_WIDTH, markup=False, highlight=False)
     for line in lines:
         console.print(line, soft_wrap=isinstance(line, str))
-
-
-def fill_card(verdict: str, version: str, checks: Sequence[Mapping[str, Any]]) -> None:
-    """Fill the card `checks` of the running step."""
-    from metaflow.cards import Markdown, Table  # noqa: PLC0415 - only this step has cards
-
-    current.card["checks"].extend(  # type: ignore[attr-defined] - made when a step has a card
-        [
-            Markdown(
-                f"# Verdict: {verdict}\nCaptured rows beside the reference of version {version}."
-            ),
-            Table([[*row] for row in workspace.table(checks)], headers=[*workspace.HEADERS]),
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -108,15 +108,15 @@ def report(browser, schema, reference, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def card(browser, tmp_path_factory) -> dict[str, Path]:
-    """The files of the cards of training and monitoring, as Metaflow renders them."""
+def card(browser, tmp_path_factory) -> Path:
+    """The file of the card of a training, as Metaflow renders it."""
     folder = tmp_path_factory.mktemp("cards")
     flow = Path(__file__).with_name("cards.py")
     store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(folder)}
     with Runner(str(flow), pylint=False, env={**os.environ, **store}, cwd=str(folder)).run() as run:
         assert run.status == "successful", run.stdout
-    files = list(folder.rglob("cards/*.html"))
-    return {("checks" if "checks" in file.name else "training"): file for file in files}
+    [file] = folder.rglob("cards/*.html")
+    return file
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_drift_report_shows_the_drifted_column_and_opens_it(open_page, report):
 
 
 def test_training_card_shows_scores_confusion_and_curves(open_page, card):
-    with open_page(card["training"]) as seen:
+    with open_page(card) as seen:
         page = seen.page
         headings = ("Scores", "Confusion matrix", "Importance of the columns", "Learning curves")
         for text in ("Accuracy 0.990 ± 0.990", *headings):
@@ -162,10 +162,3 @@ def test_training_card_shows_scores_confusion_and_curves(open_page, card):
         for text in ("rise of log loss", "fall of accuracy", "culmen_length_mm"):
             expect(importance.get_by_text(text).first).to_be_visible()
         expect(curves.locator(".mark-line path")).to_have_count(10)
-
-
-def test_checks_card_shows_the_verdict_and_every_sentence(open_page, card):
-    with open_page(card["checks"]) as seen:
-        expect(seen.page.get_by_role("heading", name="Verdict: fail")).to_be_visible()
-        sentences = seen.page.get_by_role("cell", name="body_mass_g has drifted")
-        expect(sentences).to_have_count(20)

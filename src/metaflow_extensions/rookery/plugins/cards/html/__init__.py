@@ -1,6 +1,6 @@
 """A card type that shows an HTML artifact of the step as it is.
 
-`@card(type="html", id="drift", options={"artifact": "drift_html"})` shows `self.drift_html`.
+`@card(type="html", options={"artifact": "report_html"})` shows `self.report_html`.
 """
 
 from typing import Any
