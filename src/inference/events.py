@@ -99,6 +99,8 @@ class Folder:
         self.bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
         self._s3 = s3
+        # its threads start when they are needed, and stay: to start them costs more than to read
+        self._pool = ThreadPoolExecutor(THREADS)
 
     def below(self, path: str = "") -> list[str]:
         """Return the names of the folders in a folder below this one."""
@@ -151,8 +153,7 @@ class Folder:
                         return b""
                     raise
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(content, keys))
+        return list(self._pool.map(content, keys))
 
     def write(self, path: str, content: bytes | IO[bytes]) -> None:
         """Write a file."""

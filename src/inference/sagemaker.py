@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rookery.sagemaker")
 
-# Rows whose labels are looked up together: each time, all labels since the oldest of them are read.
-LOOKED_UP_TOGETHER = 20_000
+# Rows whose labels are looked up together: each time, all labels since the oldest of them are read,
+# so few large batches are quicker than many small ones.
+LOOKED_UP_TOGETHER = 100_000
 
 
 class SagemakerSettings(EndpointSettings):

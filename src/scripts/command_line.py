@@ -1,5 +1,6 @@
 """What the scripts share: their settings, and errors in one line."""
 
+import logging
 import os
 import sys
 import traceback
@@ -24,6 +25,13 @@ def one_line_errors() -> Iterator[None]:
         if os.environ.get("ROOKERY_TRACE") == "1":
             traceback.print_exc()
         fail(str(error))
+
+
+def show_progress() -> None:
+    """Let what this project logs be seen on stderr, and not what libraries log."""
+    own = logging.getLogger("rookery")
+    own.addHandler(logging.StreamHandler())
+    own.setLevel(logging.INFO)
 
 
 def fail(message: str) -> NoReturn:

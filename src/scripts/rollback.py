@@ -17,7 +17,7 @@ from inference.errors import BackendError, InvalidRecordsError, RegistryError, R
 from inference.local import ARTIFACTS
 from inference.predictor import SCHEMA
 from inference.schema import Record, Schema, to_records
-from scripts.command_line import CONFIG_HELP, one_line_errors
+from scripts.command_line import CONFIG_HELP, one_line_errors, show_progress
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -89,6 +89,7 @@ def rollback(
         if dry_run:
             print("\n".join(["would do, in this order:", *(f"- {one}" for one in plan.steps())]))
             return
+        show_progress()
         carry_out(plan, backend)
         print(f"{loaded.project} version {plan.number} is champion and answers at", end=" ")
         print(f"{plan.status.target}; version {plan.status.version} was served before it")

@@ -1,6 +1,5 @@
 """Show what the SageMaker endpoint serves, or delete it."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from common import ROOT, settings
 from inference.errors import ConfigurationError
 from inference.sagemaker import Sagemaker
 from scripts.ask import agree
-from scripts.command_line import CONFIG_HELP, one_line_errors
+from scripts.command_line import CONFIG_HELP, one_line_errors, show_progress
 
 CONFIG = ROOT / "config" / "sagemaker.yml"
 
@@ -59,7 +58,7 @@ def delete(
     with one_line_errors():
         backend = endpoint_of(config)
         endpoint = backend.endpoint
-        logging.basicConfig(level="INFO", format="%(message)s")
+        show_progress()
         state, names = endpoint.status().state, endpoint.configurations()
         agree(
             f"deletes endpoint {endpoint.name} ({state}) in {backend.settings.region}, and"

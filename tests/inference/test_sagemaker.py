@@ -213,6 +213,27 @@ def test_later_version_that_dies_leaves_the_former_one(aws, make, release, recor
     assert len(backend.endpoint.configurations()) == 1
 
 
+def test_way_back_to_a_model_that_dies_at_start_tells_why(aws, make, release, record):
+    backend = make()
+    backend.deploy(release("1"))
+    [key] = keys(aws, f"{backend.settings.target}/models/")
+    backend.deploy(release("2"))
+    broken = release("1")
+    (broken.path / ARTIFACTS / GRAPH).write_bytes(b"no graph")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(broken.path, ".")
+    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=packed.getvalue())
+
+    with pytest.raises(
+        BackendError, match=rf"version 1 did not go live .*{GRAPH}.*version 2 goes on serving"
+    ):
+        backend.rollback()
+
+    assert backend.invoke([record]).model_version == "2"
+    assert backend.status().version == "2"
+
+
 def test_rollback_by_an_alarm_is_a_failure(aws, make, release, record):
     backend = make()
     backend.deploy(release("1"))

@@ -1,0 +1,54 @@
+"""What costs money asks first: at a terminal, without one, and with --yes."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from common import ROOT
+
+WORDS = [sys.executable, str(ROOT / "src" / "scripts" / "ask.py"), "deploys"]
+COMMAND = ["-c", "import sys; print('done', *sys.argv[1:])", "a b"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "done"), [("y", True), ("yes", True), ("n", False), ("", False)]
+)
+def test_asks_at_a_terminal(answer, done):
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    asked = subprocess.run(
+        [*WORDS, *COMMAND], stdin=theirs, capture_output=True, text=True, check=False
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert asked.stdout.startswith("deploys\nGo on? [y/N] ")
+    assert ("done a b" in asked.stdout) is done
+    assert asked.returncode == (0 if done else 1)
+    assert asked.stderr == ("" if done else "error: nothing was done\n")
+
+
+def test_does_not_ask_where_it_is_told_yes():
+    done = subprocess.run(
+        [*WORDS, *COMMAND, "--yes"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "deploys\ndone a b\n")
+
+
+def test_refuses_where_nobody_can_be_asked():
+    done = subprocess.run(
+        [*WORDS, *COMMAND], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "deploys\n")
+    assert done.stderr == "error: nobody is there to ask; --yes does it without asking\n"
+
+
+def test_exit_code_is_the_commands():
+    words = [*WORDS, "-c", "raise SystemExit(2)", "--yes"]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 2
