@@ -345,8 +345,8 @@ class Endpoint:
                     "LOG_FORMAT": "json",
                 },
             },
-            # what answers has no need to call anybody
-            "EnableNetworkIsolation": True,
+            # what answers has no need to call anybody; serverless endpoints cannot be cut off
+            "EnableNetworkIsolation": not self.settings.serverless,
         }
 
     def _create_model(self, release: Release, name: str) -> None:
