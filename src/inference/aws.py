@@ -111,14 +111,16 @@ def explained(call: str, resource: str, kind: type[RookeryError] = BackendError)
     """
     from boto3.exceptions import Boto3Error  # noqa: PLC0415 - see client
     from botocore import exceptions  # noqa: PLC0415
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     try:
         yield
     except exceptions.ClientError as error:
         # any call can be the first one under a role
         if error.operation_name == "AssumeRole":
-            call, resource = "sts:AssumeRole", "the role that AWS_ROLE names"
-        raise kind(f"{call} of {resource}: {told(error)}; {advice(error, call)}") from error
+            call, resource = "sts:AssumeRole", "the role of AWS_ROLE or of the profile"
+        parts = f"{call} of {resource}: {told(error)}", advice(error, call)
+        raise kind("; ".join(filter(None, parts))) from error
     except exceptions.NoCredentialsError as error:
         raise kind(
             f"{call} of {resource}: there are no AWS credentials; set AWS_PROFILE, or run"
@@ -126,7 +128,7 @@ def explained(call: str, resource: str, kind: type[RookeryError] = BackendError)
         ) from error
     except exceptions.NoRegionError as error:
         raise kind(f"{call} of {resource}: no region is given; set AWS_REGION") from error
-    except (exceptions.BotoCoreError, Boto3Error) as error:
+    except (exceptions.BotoCoreError, ResponseParserError, Boto3Error) as error:
         reason = " ".join(str(error).split())
         raise kind(
             f"{call} of {resource}: {reason}; check AWS_PROFILE, AWS_REGION and the network"
@@ -145,7 +147,8 @@ def told(error: "ClientError") -> str:
 
 
 def advice(error: "ClientError", call: str) -> str:
-    """Say what to do about an error."""
+    """Say what to do about an error; nothing where that is not known."""
     if code(error) in DENIED:
         return f"let whoever asks do {call} there, in an IAM policy or the bucket's"
-    return ADVICE.get(code(error), "check the settings of `backend:` in the config file")
+    other = "check the settings of `backend:` in the config file"
+    return ADVICE.get(code(error), other if call.startswith("sagemaker:") else "")

@@ -513,9 +513,7 @@ class Endpoint:
         if words := self._last_words(began):
             reasons.append(f"its container said: {words}")
         with suppress(BackendError), explained("cloudwatch:DescribeAlarms", self.name):
-            alarms = self.client("cloudwatch").describe_alarms(
-                AlarmNames=list(self._alarm_names())
-            )
+            alarms = self.client("cloudwatch").describe_alarms(AlarmNames=list(self._alarm_names()))
             ringing = [
                 alarm["AlarmName"]
                 for alarm in alarms["MetricAlarms"]

@@ -51,6 +51,18 @@ class BackendError(RookeryError):
     code = "backend"
 
 
+class AgentError(RookeryError):
+    """An agent's model did not answer, or not within its limits."""
+
+    code = "agent"
+
+
+class RetrievalError(RookeryError):
+    """The index of documents cannot be made or used, or an embedding model does not answer."""
+
+    code = "retrieval"
+
+
 class MalformedRequestError(RookeryError):
     """A request body is not in any of the formats that the service reads."""
 

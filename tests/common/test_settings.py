@@ -295,5 +295,5 @@ def test_config_file_that_cannot_be_extended(tmp_path, base, problem):
         path.write_text(base)
     with pytest.raises(ConfigurationError, match=problem):
         settings.parse(f"extends: {path}", "own.yml")
-    with pytest.raises(ConfigurationError, match="own.yml: extends: expected the path"):
+    with pytest.raises(ConfigurationError, match=r"own\.yml: extends: expected the path"):
         settings.parse("extends: [3]", "own.yml")

@@ -324,7 +324,7 @@ def test_role_is_assumed(aws, make, release, record, monkeypatch):
     assert backend.invoke([record]).model_version == "1"
 
     aws.fault("sts", "AssumeRole", "AccessDenied", "not authorized", status=403, times=-1)
-    with pytest.raises(BackendError, match="sts:AssumeRole of the role that AWS_ROLE names"):
+    with pytest.raises(BackendError, match="sts:AssumeRole of the role of AWS_ROLE"):
         make(assume_role=role).status()
 
 
