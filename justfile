@@ -176,23 +176,29 @@ aws-ssh *ARGS: setup
 aws-pem *ARGS: setup
     {{ run }} src/scripts/aws.py pem "$@"
 
+# Write what `docker build` needs for an image of tasks on other machines
+[group('aws')]
+task-image *ARGS: setup
+    {{ run }} src/scripts/task_image.py "$@"
+
 # Train on AWS Batch, each fold in a job of its own
 [group('aws')]
 aws-train *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "trains on AWS Batch: seven jobs of some minutes each are billed" \
-        src/pipelines/training.py run --with batch --with retry --parallel 6 "$@"
+        src/scripts/upload.py src/pipelines/training.py run --with batch --with retry --parallel 6 "$@"
 
 # Deploy to SageMaker from AWS Batch
 [group('aws')]
 aws-deploy *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "{{ deploys }}" \
-        src/pipelines/deployment.py {{ on_sagemaker }} run --with batch --backend backend.Sagemaker "$@"
+        src/scripts/upload.py src/pipelines/deployment.py {{ on_sagemaker }} \
+        run --with batch --backend backend.Sagemaker "$@"
 
 # Put the deployment flow onto Step Functions
 [group('aws')]
 aws-deploy-sfn-create *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "makes a state machine; each of its runs deploys to SageMaker" \
-        src/pipelines/deployment.py {{ on_sagemaker }} step-functions create "$@"
+        src/scripts/upload.py src/pipelines/deployment.py {{ on_sagemaker }} step-functions create "$@"
 
 # Run it there
 [group('aws')]
@@ -265,7 +271,7 @@ test *ARGS: setup
 # Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]
 bench *PARTS: setup
-    for part in {{ if PARTS == "" { "loop serving capture predict monitoring detection" } else { PARTS } }}; do \
+    for part in {{ if PARTS == "" { "loop serving capture predict monitoring detection sagemaker" } else { PARTS } }}; do \
         {{ run }} benchmarks/$part.py || exit; \
     done
 

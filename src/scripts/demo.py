@@ -3,10 +3,7 @@
 import json
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,24 +12,21 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from common import ROOT, settings
 from common.dataset import read_table
 from common.simulation import draw, drifting_feature
 from inference import launcher
-from inference.errors import BackendError, RookeryError
+from inference.errors import RookeryError
 from inference.local import Local
 from scripts.command_line import one_line_errors
+from scripts.steps import console, free_port, python, run_step
 
 STATE = ROOT / ".demo"
 ROWS = 300
 LATENCY_REQUESTS = 100
-LOG_TAIL = 15
 SHOWN_FAILURES = 3
-
-console = Console()
 
 
 @dataclass
@@ -51,26 +45,7 @@ class Demo:
         Raises:
             BackendError: The command failed; the message holds the end of its log.
         """
-        log = STATE / "logs" / f"{title.replace(' ', '-')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        with console.status(f"{title} …"), log.open("w+", encoding="utf-8") as output:
-            process = subprocess.run(  # noqa: S603 - commands of this project
-                [sys.executable, *words],
-                cwd=ROOT,
-                env=dict(self.environment),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-            output.seek(0)
-            text = output.read()
-        took = time.monotonic() - began
-        if process.returncode:
-            tail = "\n".join(text.rstrip().split("\n")[-LOG_TAIL:])
-            raise BackendError(f"{title} failed after {took:.0f} s:\n{tail}\n(all in {log})")
-        console.print(f"[green]✓[/] {title} [dim]{took:.0f} s[/]")
-        return text
+        return run_step(title, python(*words), self.environment, STATE / "logs")
 
     def flow(self, title: str, name: str, *words: str) -> str:
         """Run a flow, and return its Metaflow run id."""
@@ -109,13 +84,6 @@ def alarm_bell() -> Iterator[tuple[str, list[str]]]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def free_port() -> int:
-    """Return a port of this machine that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment() -> dict[str, str]:
