@@ -184,7 +184,7 @@ task-image *ARGS: setup
 # Train on AWS Batch, each fold in a job of its own
 [group('aws')]
 aws-train *ARGS: setup
-    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "trains on AWS Batch: seven jobs of some minutes each are billed" \
+    METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "trains on AWS Batch: ten jobs of some minutes each are billed" \
         src/scripts/upload.py src/pipelines/training.py run --with batch --with retry --parallel 6 "$@"
 
 # Deploy to SageMaker from AWS Batch

@@ -1,5 +1,6 @@
 """What the tests of several rooms share: the penguins' schema, small real models, a backend."""
 
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from inference.schema import Schema
 # Set to nothing, not removed: what a test starts would find them in .env again.
 PERSONAL = (
     "ALERT_URLS",
+    "DATASET",
     "ENDPOINT_URL",
     "METAFLOW_PROFILE",
+    "MLFLOW_SECRET",
     "MLFLOW_TRACKING_URI",
     "MODEL_BACKEND",
     "ROOKERY_ENGINE",
@@ -216,3 +219,40 @@ def make_version(mlflow_store, release):
         return client.get_model_version(name, version.version)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _moto_url(tmp_path_factory) -> Iterator[str]:
+    """Where moto answers in place of AWS."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - 3 s
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto(_moto_url, tmp_path, monkeypatch) -> str:
+    """URL of an empty AWS over HTTP; boto3 and what a test starts find it by the environment."""
+    import requests  # noqa: PLC0415 - few tests need it
+
+    requests.post(f"{_moto_url}/moto-api/reset", timeout=10).raise_for_status()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": _moto_url,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # nobody's own profiles
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_REGION": "us-east-1",
+        # nor anybody's .env, which what a test starts would read
+        "ROOKERY_ENV_FILE": str(tmp_path / "none"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return _moto_url

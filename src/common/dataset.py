@@ -7,21 +7,22 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import ROOT
+from common.remote import PROFILE, is_remote, missing_table
 from inference.errors import DatasetError, InvalidRecordsError
 from inference.wire import number
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from common.settings import DatasetSettings
 
 SHUFFLE_SEED = 42
 SHOWN_REJECTS = 5
+S3 = "s3://"
 
 
 @dataclass(frozen=True)
@@ -33,33 +34,36 @@ class Table:
             numbers are NaN, missing categories None. The index holds line numbers of the file.
         rejected: Rows that could not be used: line number and reason.
         hash: SHA-256 of the file.
+        path: Where it was read: an absolute path, or s3://bucket/key.
     """
 
     rows: pd.DataFrame
     target: str
     rejected: tuple[tuple[int, str], ...]
     hash: str
-    path: Path
+    path: str
 
     def shuffled(self, seed: int) -> Table:
         """Return the table with its rows in another order."""
         return replace(self, rows=self.rows.sample(frac=1, random_state=seed))
 
 
-def read_table(settings: DatasetSettings, path: Path | None = None) -> Table:
+def read_table(settings: DatasetSettings, path: str | Path | None = None) -> Table:
     """Read the CSV file and keep the rows that fit the schema.
 
     Args:
         settings: Describe the table.
-        path: Read this file instead of the configured one.
+        path: Read this file, or this s3://bucket/key, instead of the configured one.
 
     Raises:
-        DatasetError: The file is missing, empty, or not such a table, or too many of its rows
-            cannot be used.
+        DatasetError: The file is missing, cannot be had from S3, is empty, or not such a table,
+            or too many of its rows cannot be used.
     """
     import pandas as pd  # noqa: PLC0415 - a second that only steps which read a table pay
 
-    path = ROOT / (path or settings.path)
+    path = str(path or settings.path)
+    if not path.startswith(S3):
+        path = str(ROOT / path)
     lines, digest = read_lines(path)
     (_, header), *body = lines
     require_columns(settings, header, path)
@@ -114,11 +118,11 @@ def read_table(settings: DatasetSettings, path: Path | None = None) -> Table:
     return Table(rows, settings.target, tuple(rejected), digest, path)
 
 
-def read_lines(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+def read_lines(path: str) -> tuple[list[tuple[int, list[str]]], str]:
     """Read a CSV file into its rows of cells, each with the line it starts in, and hash it."""
     lines, start = [], 1
     try:
-        content = path.read_bytes()
+        content = read_object(path) if path.startswith(S3) else Path(path).read_bytes()
         # newline="": only CSV's own line ends are any, and those in quotes stay as they are
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for cells in reader:
@@ -127,6 +131,8 @@ def read_lines(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
                 lines.append((start, cells))
             start = reader.line_num + 1
     except FileNotFoundError as error:
+        if is_remote():
+            raise DatasetError(missing_table(path)) from error
         raise DatasetError(f"{path}: there is no such file; set dataset.path") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
@@ -135,7 +141,26 @@ def read_lines(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
     return lines, hashlib.sha256(content).hexdigest()
 
 
-def require_columns(settings: DatasetSettings, header: list[str], path: Path) -> None:
+def read_object(uri: str) -> bytes:
+    """Read an object from S3, with the credentials and under the role that the environment names.
+
+    Raises:
+        DatasetError: It is not there, or cannot be had.
+    """
+    from inference.aws import client, explained  # noqa: PLC0415 - only tables in S3 need it
+
+    bucket, _, key = uri.removeprefix(S3).partition("/")
+    if not (bucket and key):
+        raise DatasetError(f"{uri}: expected s3://bucket/key; set dataset.path")
+    s3 = client("s3", os.environ.get("AWS_REGION"), os.environ.get("AWS_ROLE"))
+    with explained("s3:GetObject", uri, DatasetError):
+        try:
+            return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except s3.exceptions.NoSuchKey as error:
+            raise DatasetError(f"{uri}: there is no such object; set dataset.path") from error
+
+
+def require_columns(settings: DatasetSettings, header: list[str], path: str) -> None:
     """Stop unless the header names the target and every feature once."""
     if len(header) == 1:
         other = next((mark for mark in ";\t|" if mark in header[0]), None)
@@ -165,8 +190,8 @@ def row_problems(settings: DatasetSettings, records: list[dict]) -> dict[int, st
 
 
 def is_production() -> bool:
-    """Whether this process runs under the Metaflow profile `production`."""
-    return os.environ.get("METAFLOW_PROFILE") == "production"
+    """Whether this run was started under the Metaflow profile `production`."""
+    return "production" in (os.environ.get("METAFLOW_PROFILE"), os.environ.get(PROFILE))
 
 
 def shuffle_seed() -> int:

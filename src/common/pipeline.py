@@ -2,24 +2,38 @@
 
 import logging as python_logging
 import os
+import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metaflow import Config, FlowMutator, FlowSpec, Parameter
+from metaflow import Config, FlowMutator, FlowSpec, Parameter, current
 from metaflow.exception import MetaflowException
+from metaflow.plugins.metadata_providers.local import LocalMetadataProvider
+from metaflow.system_context import ExecutionPhase, system_context
 from metaflow.user_decorators.mutable_flow import MutableFlow
 from metaflow.user_decorators.user_step_decorator import UserStepDecorator
 
-from common import ROOT, tracking
-from common.dataset import read_table, shuffle_seed
+from common import remote, tracking
+from common.dataset import is_production, read_table, shuffle_seed
 from common.settings import DEFAULT_CONFIG, Settings, parse_for_metaflow
 from inference.errors import ConfigurationError, RookeryError
+from inference.local import Local
 
 logger = python_logging.getLogger("rookery")
 
-CHATTY = ("alembic", "evidently", "matplotlib", "skl2onnx", "tf2onnx", "urllib3")
+CHATTY = (
+    *("alembic", "boto3", "botocore", "evidently", "matplotlib", "s3transfer"),
+    *("skl2onnx", "tf2onnx", "urllib3"),
+)
+
+# Folders of this project as the code package has them, and where they lie here or there.
+ROOMS = ("agents", "common", "inference", "pipelines")
+SOURCES = Path(__file__).resolve().parents[1]
+# MB that AWS Batch and Kubernetes reserve for a step that does not say otherwise; it means nothing
+# on this machine. MLflow and what is read take 350 MB for the penguins.
+MEMORY = 2048
 
 FlowType = TypeVar("FlowType", bound=FlowSpec)
 
@@ -35,19 +49,24 @@ class StepFailedError(MetaflowException):
 
 def locate(error: BaseException) -> str:
     """Say what an unexpected error is, and the line of this project where it came up."""
-    own = [
-        frame
+    places = [
+        f" ({place}:{frame.lineno}, in {frame.name})"
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_relative_to(ROOT / "src")
+        if (place := own(frame.filename))
     ]
-    place = ""
-    if own:
-        name = Path(own[-1].filename).relative_to(ROOT)
-        place = f" ({name}:{own[-1].lineno}, in {own[-1].name})"
     return (
-        f"{type(error).__name__}: {error}{place}. This is unexpected; "
+        f"{type(error).__name__}: {error}{places[-1] if places else ''}. This is unexpected; "
         "ROOKERY_TRACE=1 shows the whole trace."
     )
+
+
+def own(file: str) -> str | None:
+    """Return the name of one of this project's files in the repository; None for any other."""
+    path = Path(file)
+    if path.is_relative_to(SOURCES) and path.relative_to(SOURCES).parts[0] in ROOMS:
+        return f"src/{path.relative_to(SOURCES)}"
+    # in a code package the flow's own file lies beside the others' folders
+    return f"src/pipelines/{path.name}" if path == Path(sys.argv[0]).absolute() else None
 
 
 def shorten(error: Exception) -> Exception:
@@ -114,8 +133,9 @@ class logging(Preparation):  # noqa: N801 - a decorator, named like Metaflow's o
         flow: FlowSpec,  # noqa: ARG002 - Metaflow's signature
         exception: Exception | None = None,
     ) -> tuple[Exception | None, None]:
-        """Log the time."""
-        logger.debug("step %s took %.1f s", step_name, time.monotonic() - self._started)
+        """Log the time, and where the code lies that ran."""
+        seconds = time.monotonic() - self._started
+        logger.debug("step %s took %.1f s, code in %s", step_name, seconds, SOURCES)
         return exception, None
 
 
@@ -125,6 +145,8 @@ class mlflow(Preparation):  # noqa: N801 - a decorator, named like Metaflow's ow
     def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Set what MLflow reads when a step imports it."""
         uri = flow.tracking_uri
+        if remote.is_remote():
+            remote.require_shared_store(uri)
         tracking.require_reachable(uri)
         os.environ["MLFLOW_TRACKING_URI"] = uri
 
@@ -141,12 +163,33 @@ class mlflow(Preparation):  # noqa: N801 - a decorator, named like Metaflow's ow
         return exception, None
 
 
+class registration(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
+    """Lets Metaflow's client find the task on a machine that has not started the run.
+
+    Cards ask the client. Metaflow's local metadata is empty on another machine, and is copied back
+    when the task ends, whatever is newer; so these files are very old.
+    """
+
+    def prepare(self, flow: Any) -> None:  # noqa: ANN401, ARG002 - a Pipeline
+        """Write down the run and the task."""
+        provider = system_context.metadata
+        if not isinstance(provider, LocalMetadataProvider):
+            return
+        run_id, step, task = current.run_id, current.step_name, current.task_id
+        # Metaflow has no public way
+        provider._new_run(run_id)  # noqa: SLF001
+        provider._new_task(run_id, step, task, current.retry_count)  # noqa: SLF001
+        if root := provider._make_path(current.flow_name):  # noqa: SLF001
+            for file in Path(root).rglob("_self.json"):
+                os.utime(file, (0, 0))
+
+
 class dataset(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
     """Reads the table into `self.data`, shuffled; its line numbers stay in the index."""
 
     def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Read the table, and tell of the rows that cannot be used."""
-        table = read_table(flow.settings.dataset, Path(flow.dataset) if flow.dataset else None)
+        table = read_table(flow.settings.dataset, flow.dataset)
         for line, reason in table.rejected:
             logger.warning("%s, line %d is left out: %s", table.path, line, reason)
         flow.shuffle_seed = shuffle_seed()
@@ -159,6 +202,13 @@ class backend(Preparation):  # noqa: N801 - a decorator, named like Metaflow's o
     def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Make the backend."""
         flow.backend_impl = flow.settings.create_backend(flow.backend)
+        # training asks it for captured rows, and for nothing without them
+        asked = getattr(flow, "captured", True)
+        if asked and remote.is_remote() and isinstance(flow.backend_impl, Local):
+            raise ConfigurationError(
+                "backend.Local keeps everything on one machine, and this task runs on another; use"
+                " --config project config/sagemaker.yml"
+            )
 
     def post_step(
         self,
@@ -175,11 +225,39 @@ class AroundEveryStep(FlowMutator):
     """Adds to each step what all steps need; the last one added is the outermost."""
 
     def mutate(self, mutable_flow: MutableFlow) -> None:
-        """Add the decorators."""
+        """Add the decorators, and stop what would fail on other machines only."""
+        names = {spec[0] for _, step in mutable_flow.steps for spec in step.decorator_specs}
+        if remote.leaves(names) and system_context.phase == ExecutionPhase.LAUNCH:
+            prepare_to_leave(mutable_flow, names)
+        passed_on = {name: os.environ[name] for name in remote.PASSED_ON if os.environ.get(name)}
+        secret = os.environ.get(remote.SECRET)
         for _, step in mutable_flow.steps:
+            # Metaflow's own hint leaves out the classes that it takes
             for decorator in (mlflow, logging, short_errors):
-                # Metaflow's own hint leaves out the classes that it takes
                 step.add_decorator(decorator, duplicates=step.IGNORE)  # type: ignore[arg-type]
+            step.add_decorator("resources", deco_kwargs={"cpu": 1, "memory": MEMORY})
+            step.add_decorator("environment", deco_kwargs={"vars": passed_on})
+            if remote.is_remote():
+                step.add_decorator(registration, duplicates=step.IGNORE)  # type: ignore[arg-type]
+            if secret:
+                source = {"type": "aws-secrets-manager", "id": secret}
+                # where the variables are set already, they are the same or out of date
+                given = {"sources": [source], "allow_override": True}
+                step.add_decorator("secrets", deco_kwargs=given)
+
+
+def prepare_to_leave(flow: MutableFlow, decorators: set[str]) -> None:
+    """Make sure that tasks on other machines will find what they need, and note what they lack."""
+    project = dict(flow.configs).get("project")
+    if project is not None:
+        try:
+            settings = Settings.model_validate(project.to_dict())
+            remote.require_shared(settings, reads_table=dataset.__name__ in decorators)
+        except RookeryError as error:
+            raise shorten(error) from error
+    os.environ[remote.COMMIT] = tracking.git_commit()
+    if is_production():
+        os.environ[remote.PROFILE] = "production"
 
 
 def around_every_step(flow: type[FlowType]) -> type[FlowType]:
@@ -210,16 +288,24 @@ class Pipeline(FlowSpec):
         parser=parse_config,
         help="Config file of the project.",
     )
-    backend: str | None = parameter(
+    # no text means the config file's: Airflow takes no parameter without a default
+    backend: str = parameter(
         "backend",
-        default=None,
+        default="",
+        show_default=False,
         help="Backend to use instead of the config file's, such as backend.Local.",
     )
-    dataset: str | None = parameter(
-        "dataset", default=None, help="CSV file to read instead of the config file's."
+    dataset: str = parameter(
+        "dataset",
+        default="",
+        show_default=False,
+        help="CSV file or s3://bucket/key to read instead of the config file's.",
     )
-    mlflow_tracking_uri: str | None = parameter(
-        "mlflow-tracking-uri", default=None, help="MLflow store instead of the config file's."
+    mlflow_tracking_uri: str = parameter(
+        "mlflow-tracking-uri",
+        default="",
+        show_default=False,
+        help="MLflow store instead of the config file's.",
     )
 
     @property

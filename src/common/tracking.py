@@ -1,5 +1,6 @@
 """MLflow's store: whether it answers, the experiment, and the run of a flow."""
 
+import os
 import subprocess
 import time
 import urllib.error
@@ -13,6 +14,7 @@ from metaflow.util import get_username
 
 from common import ROOT
 from common.fitting import CURRENT, ORIGIN
+from common.remote import COMMIT
 from inference.engine import import_keras
 from inference.errors import RegistryError
 
@@ -104,7 +106,7 @@ def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> N
     data = from_pandas(
         table.rows,
         source=source(table),
-        name=table.path.stem,
+        name=Path(table.path).stem,
         targets=table.target,
         # MLflow's own digest is short and of a sample
         digest=table.hash[:36],
@@ -123,8 +125,8 @@ def describe_run(run_id: str, params: Mapping[str, object], table: "Table") -> N
 
 def source(table: "Table") -> str:
     """Return where a table lies, from the repository's root if it is below it."""
-    path = table.path
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    path = Path(table.path)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else table.path
 
 
 @contextmanager
@@ -176,6 +178,8 @@ def mark_failed(run_id: str, reason: str) -> None:
 
 def git_commit() -> str:
     """Return the commit that is checked out, with + if files differ from it."""
+    if known := os.environ.get(COMMIT):
+        return known
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -33,9 +33,10 @@ class Deployment(Pipeline):
     smoke_rows: int = parameter(
         "smoke-rows", default=20, help="Rows of the table that are sent through the new version."
     )
-    force: str | None = parameter(
+    force: str = parameter(
         "force",
-        default=None,
+        default="",
+        show_default=False,
         help="Why to deploy the challenger even if it is worse than the champion.",
     )
 
@@ -50,7 +51,7 @@ class Deployment(Pipeline):
         ends the next step, for a step that fails has no card.
         """
         require_at_least(1, smoke_rows=self.smoke_rows)
-        if self.force is not None and not self.force.strip():
+        if self.force and not self.force.strip():
             raise ConfigurationError("--force: give a reason; it is kept with the version")
         version = registry.candidate(self.settings.project)
         self.version = str(version.version)
@@ -67,11 +68,11 @@ class Deployment(Pipeline):
                     champion,
                     self.backend_impl,
                     self.settings.promotion,
-                    forced=self.force is not None,
+                    forced=bool(self.force),
                 )
             self.measures = [asdict(one) for one in challenge.measures] if challenge else []
             show(challenge, self.version)
-            if challenge and not challenge.accepted and self.force is None:
+            if challenge and not challenge.accepted and not self.force:
                 self.refused = refuse(version, challenge, self.backend_impl)
             else:
                 rows = self.data.rows.head(self.smoke_rows)
@@ -147,7 +148,7 @@ def put_live(
     backend: "Backend",
     rows: "pd.DataFrame",
     challenge: Challenge | None,
-    force: str | None,
+    force: str,
 ) -> None:
     """Deploy a version, try it with real rows, and make it champion; on failure, go back.
 
@@ -161,7 +162,7 @@ def put_live(
     tags, metrics = {}, registry.figures(version)
     if challenge:
         event = registry.PROMOTED if challenge.accepted else registry.FORCED
-        forced = {} if challenge.accepted else {"forced": str(force)}
+        forced = {} if challenge.accepted else {"forced": force}
         found = f"{challenge.reason}; {found}"
         found = found if challenge.accepted else f"{force} ({found})"
         outcome = "accepted" if challenge.accepted else "forced"

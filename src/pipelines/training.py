@@ -1,9 +1,11 @@
 """Training: table, folds and final model, gate, registry."""
 
 import os
+import sys
 
-from metaflow import card, config_expr, current, step, trigger  # type: ignore[attr-defined] - these are plug-ins
+from metaflow import FlowMutator, card, current, resources, step  # type: ignore[attr-defined] - these are plug-ins
 from metaflow.datastore.inputs import Inputs
+from metaflow.user_decorators.mutable_flow import MutableFlow
 
 from common import fitting, tracking
 from common.dataset import require_rows_per_class
@@ -16,13 +18,24 @@ from inference.errors import ConfigurationError
 FINAL = -1
 
 
-# What a scheduler goes by; `run` goes at once. Monitoring publishes this event when it fails.
-@trigger(
-    event={
-        "name": config_expr("project.project + '-monitoring-failed'"),
-        "parameters": {"captured": "captured", "reference-rows": "reference_rows"},
-    }
-)
+class WaitsForMonitoring(FlowMutator):
+    """Lets Argo Workflows train when monitoring has failed and published this event.
+
+    Step Functions and Airflow know no events, and refuse a flow that waits for one.
+    """
+
+    def pre_mutate(self, mutable_flow: MutableFlow) -> None:
+        """Add the trigger."""
+        if "argo-workflows" in sys.argv:
+            project = dict(mutable_flow.configs)["project"]
+            event = {
+                "name": f"{project['project']}-monitoring-failed",
+                "parameters": {"captured": "captured", "reference-rows": "reference_rows"},
+            }
+            mutable_flow.add_decorator("trigger", deco_kwargs={"event": event})
+
+
+@WaitsForMonitoring
 class Training(Pipeline):
     """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
 
@@ -108,6 +121,8 @@ class Training(Pipeline):
         self.batches = [jobs[task::tasks] for task in range(tasks)]
         self.next(self.fit, foreach="batches")
 
+    # TensorFlow takes 1 GB
+    @resources(cpu=2, memory=4096)
     @step
     def fit(self) -> None:
         """Fit the folds of this batch, and the final model where it is among them."""

@@ -30,8 +30,7 @@ SOURCES = ROOT / "src" / "inference"
 # elsewhere, with another index.
 EXPORT = [
     "export",
-    *("--frozen", "--only-group", "serving", "--no-emit-project"),
-    *("--no-header", "--no-annotate", "--quiet"),
+    *("--frozen", "--no-emit-project", "--no-header", "--no-annotate", "--quiet"),
 ]
 
 
@@ -113,7 +112,9 @@ def fill(folder: Path, source: Path, project: str, release: ContainerRelease) ->
         shutil.copyfile(source / name, model / name)
     release.write(model / RELEASE)
     shutil.copytree(SOURCES, folder / "inference", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
+    (folder / "requirements.txt").write_text(
+        requirements("--only-group", "serving"), encoding="utf-8"
+    )
     labels = {"title": project, "version": release.version, "revision": release.run_id}
     lines = [
         f"LABEL org.opencontainers.image.{key}={json.dumps(value, ensure_ascii=False)}\n"
@@ -126,8 +127,11 @@ def fill(folder: Path, source: Path, project: str, release: ContainerRelease) ->
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def requirements() -> str:
-    """Return the locked packages of the group `serving`, with the hashes of their files.
+def requirements(*selection: str) -> str:
+    """Return locked packages, with the hashes of their files.
+
+    Args:
+        selection: Options of `uv export` that say which.
 
     Raises:
         ConfigurationError: There is no uv, or it fails.
@@ -136,7 +140,10 @@ def requirements() -> str:
     if uv is None:
         raise ConfigurationError("there is no uv on PATH; run this as `./justw image`")
     exported = subprocess.run(  # noqa: S603 - our own command
-        [uv, *EXPORT, "--project", str(ROOT)], capture_output=True, text=True, check=False
+        [uv, *EXPORT, *selection, "--project", str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if exported.returncode:
         raise ConfigurationError(

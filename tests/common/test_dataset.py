@@ -3,10 +3,11 @@
 import hashlib
 import math
 
+import boto3
 import pandas as pd
 import pytest
 
-from common import dataset, settings
+from common import dataset, settings, tracking
 from common.dataset import read_table, require_rows_per_class
 from common.settings import DatasetSettings
 from inference.errors import DatasetError
@@ -186,13 +187,72 @@ def test_folder_instead_of_a_file(describe, tmp_path):
         read_table(describe(None), tmp_path)
 
 
+def test_file_that_a_task_on_another_machine_misses(describe, monkeypatch):
+    monkeypatch.setenv("METAFLOW_RUNTIME_ENVIRONMENT", "aws-batch")
+    described = describe(None)
+    with pytest.raises(DatasetError, match=r"another machine .* set DATASET to .*s3://") as caught:
+        read_table(described)
+    assert str(caught.value).startswith(f"{described.path}: ")
+
+
 def test_another_file_of_the_same_kind(describe, tmp_path):
     described = describe(GOOD)
     other = tmp_path / "other.csv"
     other.write_text(f"{HEADER}\nb,7,red\n")
     table = read_table(described, other)
     assert values(table) == [["red", 7.0, "b"]]
-    assert table.path == other
+    assert table.path == str(other)
+
+
+@pytest.fixture
+def s3(moto):
+    """Client of an S3 with one bucket, which the environment names."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="tables")
+    return client
+
+
+@pytest.mark.integration
+def test_table_in_s3_is_the_same_as_in_a_file(describe, s3):
+    s3.put_object(Bucket="tables", Key="a b/table.csv", Body=GOOD.encode())
+    table = read_table(describe(None, path="s3://tables/a b/table.csv"))
+    assert values(table) == values(read_table(describe(GOOD)))
+    assert table.hash == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert tracking.source(table) == table.path == "s3://tables/a b/table.csv"
+
+
+@pytest.mark.integration
+def test_another_table_in_s3(describe, s3):
+    s3.put_object(Bucket="tables", Key="other.csv", Body=GOOD.encode())
+    assert len(read_table(describe(None), "s3://tables/other.csv").rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("s3://tables/none.csv", "there is no such object; set dataset.path"),
+        ("s3://nobodys/table.csv", "NoSuchBucket: "),
+        ("s3://tables", "expected s3://bucket/key"),
+        ("s3:///table.csv", "expected s3://bucket/key"),
+        ("s3://Not A Bucket/table.csv", "Invalid bucket name"),
+        ("s3://tables/empty.csv", "the file holds no rows"),
+    ],
+)
+@pytest.mark.integration
+def test_table_that_s3_does_not_have(describe, s3, path, problem):
+    s3.put_object(Bucket="tables", Key="empty.csv", Body=b"")
+    with pytest.raises(DatasetError, match=problem) as caught:
+        read_table(describe(None, path=path))
+    assert path in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.integration
+def test_table_in_s3_without_credentials(describe, s3, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(DatasetError, match=r"s3:GetObject of s3://tables/x: .* no AWS cred"):
+        read_table(describe(None, path="s3://tables/x"))
 
 
 def test_table_that_ships():

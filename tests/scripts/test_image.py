@@ -231,9 +231,12 @@ class Stage:
         """Put an absolute path below the root; other text stays as it is."""
         return f"{self.root}{text}" if text.startswith("/") else text
 
-    def command(self, instruction: str) -> list[str]:
-        """Return the words of a command in exec form, ready to be run."""
-        words = json.loads(self.told[instruction][self.told[instruction].index("[") :])
+    def words(self, instruction: str) -> list[str]:
+        """Return the words of an instruction in exec form."""
+        return json.loads(self.told[instruction][self.told[instruction].index("[") :])
+
+    def command(self, *words: str) -> list[str]:
+        """Return a command, ready to be run."""
         program = shutil.which(words[0], path=self.environment["PATH"])
         assert program is not None
         return [program, *map(self.place, words[1:])]
@@ -278,7 +281,16 @@ def build(context: Path, folder: Path) -> Stage:
                     name, _, value = word.partition("=")
                     parts = ":".join(map(stage.place, value.split(":")))
                     stage.environment[name] = parts.replace("$PATH", BASE_PATH)
-            case "CMD" | "EXPOSE" | "HEALTHCHECK" | "STOPSIGNAL" | "USER" | "VOLUME" | "WORKDIR":
+            case (
+                "CMD"
+                | "ENTRYPOINT"
+                | "EXPOSE"
+                | "HEALTHCHECK"
+                | "STOPSIGNAL"
+                | "USER"
+                | "VOLUME"
+                | "WORKDIR"
+            ):
                 stage.told[instruction] = rest
             case "LABEL":
                 pass
@@ -384,7 +396,7 @@ def test_image_serves(built, free_port, record):
 
     def healthy() -> bool:
         check = subprocess.run(
-            stage.command("HEALTHCHECK"),
+            stage.command(*stage.words("HEALTHCHECK")),
             env=stage.environment,
             cwd=stage.workdir,
             capture_output=True,
@@ -394,7 +406,8 @@ def test_image_serves(built, free_port, record):
 
     assert not healthy()
     before = files(stage.root)
-    server = psutil.Popen(stage.command("CMD"), env=stage.environment, cwd=stage.workdir)
+    words = [*stage.words("ENTRYPOINT"), *stage.words("CMD")]
+    server = psutil.Popen(stage.command(*words), env=stage.environment, cwd=stage.workdir)
     family = [server]
     try:
         deadline = time.monotonic() + SECONDS
@@ -436,3 +449,41 @@ def test_image_serves(built, free_port, record):
     assert not healthy()
     changed = {name for name, state in files(stage.root).items() if before.get(name) != state}
     assert {Path(name).parts[0] for name in changed} == {"captures", "dev"}
+
+
+@pytest.mark.integration
+@needs_uv
+def test_image_serves_what_sagemaker_gives_it(built, make_model, free_port, tmp_path, record):
+    make_model(tmp_path / "model" / "artifacts" / "model")
+    own = {"HOST": "127.0.0.1", "PORT": str(free_port()), "WORKERS": "1"}
+    own |= {"MODEL_FOLDER": str(tmp_path / "model"), "MODEL_VERSION": "7", "MODEL_RUN_ID": "run-7"}
+    words = built.command(*built.words("ENTRYPOINT"), "serve")
+    # of the other test's server
+    before = set(built.root.rglob("captured.db*"))
+    server = psutil.Popen(words, env=built.environment | own, cwd=built.workdir)
+    url = f"http://127.0.0.1:{own['PORT']}"
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            deadline = time.monotonic() + SECONDS
+            while not pings(session, url):
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            answer = session.post(f"{url}/invocations", json={"dataframe_records": [record]})
+            counts = session.get(f"{url}/metrics").text
+    finally:
+        server.terminate()
+        server.wait(SECONDS)
+    assert answer.status_code == 200
+    assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "model_version=7"
+    # SageMaker captures; a database would fill the disk of the instance
+    assert "rookery_captured_rows_total 0.0" in counts
+    assert set(built.root.rglob("captured.db*")) == before
+
+
+def pings(session: requests.Session, url: str) -> bool:
+    try:
+        return session.get(f"{url}/ping").status_code == 200
+    except requests.ConnectionError:
+        return False
