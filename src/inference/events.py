@@ -12,14 +12,15 @@ import io
 import logging
 import sys
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import groupby
 from operator import attrgetter
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -34,12 +35,26 @@ Labels = dict[str, dict[int, str]]
 
 HOUR = "%Y/%m/%d/%H"
 VERSION = "version="
-# Files that are read side by side; each is at most a few megabytes.
-FILES_AT_ONCE = 64
+# Files that are read ahead of the one that is looked at; each is at most a few megabytes.
+FILES_AHEAD = 64
 THREADS = 16
 # Events in a file of ground truth.
 EVENTS_IN_FILE = 20_000
 CONTENT_TYPES = {"JSON": wire.JSON, "CSV": wire.CSV}
+
+
+class Row(NamedTuple):
+    """A captured row, as text: a hundred thousand of them as objects take gigabytes and seconds.
+
+    Attributes:
+        features: JSON object from column name to value; empty where nobody asked for it.
+        probabilities: JSON object from class to probability.
+    """
+
+    features: str
+    prediction: str
+    confidence: float
+    probabilities: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +65,13 @@ class Event:
         id: The client's inference id, else SageMaker's own of the event.
         time: Seconds since the epoch; SageMaker tells whole ones.
         hour: Partition that it lies in, such as 2026/11/24/09.
-        records: Its rows.
-        predictions: Their predictions, as many.
     """
 
     id: str
     time: float
     hour: str
     model_version: str
-    records: Sequence[Mapping[str, Any]]
-    predictions: Sequence[Mapping[str, Any]]
+    rows: tuple[Row, ...]
 
 
 @dataclass
@@ -140,20 +152,33 @@ class Folder:
 
         yield from walk("", 4)
 
-    def read(self, keys: Sequence[str]) -> list[bytes]:
-        """Return the content of files; of one that was removed meanwhile, nothing."""
+    def read(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield files with their content, and read ahead, the further the longer this goes on.
+
+        A file that was removed meanwhile is empty.
+        """
+        waiting: deque[tuple[str, Future[bytes]]] = deque()
+        ahead = 1
+        for key in keys:
+            waiting.append((key, self._pool.submit(self._content, key)))
+            if len(waiting) >= ahead:
+                first, content = waiting.popleft()
+                yield first, content.result()
+                # who has read some files wants more than one
+                ahead = min(2 * ahead, FILES_AHEAD)
+        for first, content in waiting:
+            yield first, content.result()
+
+    def _content(self, key: str) -> bytes:
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.4 s
 
-        def content(key: str) -> bytes:
-            with explained("s3:GetObject", f"s3://{self.bucket}/{key}"):
-                try:
-                    return self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-                except ClientError as error:
-                    if code(error) == "NoSuchKey":
-                        return b""
-                    raise
-
-        return list(self._pool.map(content, keys))
+        with explained("s3:GetObject", f"s3://{self.bucket}/{key}"):
+            try:
+                return self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if code(error) == "NoSuchKey":
+                    return b""
+                raise
 
     def write(self, path: str, content: bytes | IO[bytes]) -> None:
         """Write a file."""
@@ -191,20 +216,17 @@ class Captures:
             since: Leave out what was captured before.
         """
         earliest = since.timestamp() if since else -float("inf")
-        for hour, paths in self._hours(first_hour(since)):
-            files = [(key, path) for path in paths for key in self.folder.files(path)]
+        for key, content in self.folder.read(self._files(first_hour(since))):
+            events = self._read(key, content, schema)
+            recent = (event for event in events if event.time >= earliest)
+            yield sorted(recent, key=attrgetter("time"), reverse=True)
+
+    def _files(self, first: str) -> Iterator[str]:
+        """Yield the keys of files, newest first."""
+        for _, paths in self._hours(first):
+            keys = [key for path in paths for key in self.folder.files(path)]
             # its name begins with the minute, second and millisecond
-            files.sort(key=lambda file: file[0].rpartition("/")[2], reverse=True)
-            for start in range(0, len(files), FILES_AT_ONCE):
-                some = files[start : start + FILES_AT_ONCE]
-                contents = self.folder.read([key for key, _ in some])
-                events = [
-                    event
-                    for (key, path), content in zip(some, contents, strict=True)
-                    for event in self._read(key, content, hour, version_of(path), schema)
-                    if event.time >= earliest
-                ]
-                yield sorted(events, key=attrgetter("time"), reverse=True)
+            yield from sorted(keys, key=lambda key: key.rpartition("/")[2], reverse=True)
 
     def _hours(self, first: str) -> Iterator[tuple[str, list[str]]]:
         """Yield each hour with the folders that have files of it, newest first."""
@@ -219,9 +241,9 @@ class Captures:
         for hour, found in groupby(ordered, key=lambda pair: pair[0]):
             yield hour, [path for _, path in found]
 
-    def _read(
-        self, key: str, content: bytes, hour: str, version: str, schema: Schema | None
-    ) -> Iterator[Event]:
+    def _read(self, key: str, content: bytes, schema: Schema | None) -> Iterator[Event]:
+        path = key.removeprefix(self.folder.prefix)
+        version, hour = version_of(path), "/".join(path.split("/")[-5:-1])
         # the newest line is the last one
         for number, line in reversed(list(enumerate(content.splitlines(), 1))):
             if line.strip():
@@ -247,28 +269,38 @@ def read_event(line: bytes, hour: str, version: str, schema: Schema | None) -> E
     about, data = event["eventMetadata"], event["captureData"]
     answer, _ = decode(data["endpointOutput"])
     predictions = orjson.loads(answer)["predictions"]
-    for prediction in predictions:
-        shares = prediction["probabilities"]
-        if prediction["prediction"] not in shares or not sum(shares.values()) >= 0:
-            msg = "the answer holds no predictions with probabilities"
-            raise ValueError(msg)
-        float(prediction["confidence"])
-    records: Sequence[Mapping[str, Any]] = ()
+    features = [""] * len(predictions)
     if schema:
-        records = as_checked(
-            wire.parse(*decode(data["endpointInput"]), schema, sys.maxsize), schema
-        )
-        if len(records) != len(predictions):
-            msg = f"{len(records)} rows, but {len(predictions)} predictions"
-            raise ValueError(msg)
+        records = wire.parse(*decode(data["endpointInput"]), schema, sys.maxsize)
+        features = [as_json(record) for record in as_checked(records, schema)]
+    if len(features) != len(predictions):
+        msg = f"{len(features)} rows, but {len(predictions)} predictions"
+        raise ValueError(msg)
     return Event(
         str(about.get("inferenceId") or about["eventId"]),
         datetime.fromisoformat(about["inferenceTime"]).timestamp(),
         hour,
         version,
-        records,
-        predictions,
+        tuple(map(read_row, features, predictions)),
     )
+
+
+def read_row(features: str, prediction: Mapping[str, Any]) -> Row:
+    """Read a prediction.
+
+    Raises:
+        ValueError, LookupError, TypeError: It is none.
+    """
+    said, shares = prediction["prediction"], prediction["probabilities"]
+    if said not in shares or not sum(shares.values()) >= 0:
+        msg = "the answer holds no predictions with probabilities"
+        raise ValueError(msg)
+    return Row(features, said, float(prediction["confidence"]), as_json(shares))
+
+
+def as_json(content: object) -> str:
+    """Return content as JSON text."""
+    return orjson.dumps(content).decode()
 
 
 def decode(part: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -328,11 +360,11 @@ class GroundTruth:
         return found
 
     def _newest(self, first: str) -> Iterator[tuple[str, bytes]]:
-        for hour in self.folder.hours("", first):
-            keys = sorted(self.folder.files(hour), reverse=True)
-            for start in range(0, len(keys), FILES_AT_ONCE):
-                some = keys[start : start + FILES_AT_ONCE]
-                yield from zip(some, self.folder.read(some), strict=True)
+        return self.folder.read(
+            key
+            for hour in self.folder.hours("", first)
+            for key in sorted(self.folder.files(hour), reverse=True)
+        )
 
     def write(self, labels: Mapping[str, Mapping[int, str]]) -> None:
         """Add labels, by event id and position of the row.

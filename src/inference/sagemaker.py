@@ -158,12 +158,14 @@ class Sagemaker(Backend):
         )
         truth = GroundTruth(self._folder(settings.ground_truth_uri), wrong)
         events: list[Event] = []
+        count = 0
         try:
             for some in captures.newest(schema, since):
                 events += some
-                if sum(len(event.predictions) for event in events) >= together:
+                count += sum(len(event.rows) for event in some)
+                if count >= together:
                     yield events, truth.of(events)
-                    events = []
+                    events, count = [], 0
             if events:
                 yield events, truth.of(events)
         finally:
@@ -175,11 +177,11 @@ class Sagemaker(Backend):
         found: dict[str, dict[int, str]] = {}
         for events, known in self._labelled(None, LOOKED_UP_TOGETHER):
             for event in events:
-                for position, prediction in enumerate(event.predictions):
+                for position, row in enumerate(event.rows):
                     if position in known.get(event.id, {}):
                         continue
-                    said = prediction["prediction"]
-                    others = [name for name in prediction["probabilities"] if name != said]
+                    said = row.prediction
+                    others = [name for name in orjson.loads(row.probabilities) if name != said]
                     label = said if rng.random() < quality else rng.choice(others)
                     found.setdefault(event.id, {})[position] = label
         self._write(found)
@@ -194,13 +196,13 @@ class Sagemaker(Backend):
         missing = dict.fromkeys(wanted)
         for events, known in self._labelled(None, LOOKED_UP_TOGETHER):
             for event in events:
-                for position, prediction in enumerate(event.predictions):
+                for position, row in enumerate(event.rows):
                     identity = f"{event.id}-{position}"
                     if identity not in missing:
                         continue
                     del missing[identity]
                     label = wanted[identity]
-                    if label not in prediction["probabilities"]:
+                    if label not in orjson.loads(row.probabilities):
                         misspelt.append(f"{label!r} of {identity}")
                     if known.get(event.id, {}).get(position) != label:
                         found.setdefault(event.id, {})[position] = label
@@ -224,20 +226,11 @@ def to_rows(
         labels: Its ground truth, by position of the row.
         labelled: True for rows with ground truth only, False for those without only.
     """
-    for position in reversed(range(len(event.records))):
-        prediction = event.predictions[position]
+    for position in reversed(range(len(event.rows))):
         target = labels.get(position)
         if labelled is None or labelled == (target is not None):
-            yield (
-                f"{event.id}-{position}",
-                event.time,
-                event.model_version,
-                orjson.dumps(event.records[position]).decode(),
-                prediction["prediction"],
-                prediction["confidence"],
-                orjson.dumps(prediction["probabilities"]).decode(),
-                target,
-            )
+            name = f"{event.id}-{position}"
+            yield (name, event.time, event.model_version, *event.rows[position], target)
 
 
 def refusal(error: "ClientError") -> str:

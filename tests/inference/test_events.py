@@ -88,8 +88,10 @@ def test_event_in_every_format_and_encoding(schema, record, number, listed):
 
     found = read_event(event(body, encoding=encoding, kind=kind), "2026/11/24/09", "3", schema)
 
-    assert found.records == [record]
-    assert found.predictions == [PREDICTION]
+    assert [json.loads(row.features) for row in found.rows] == [record]
+    [row] = found.rows
+    assert (row.prediction, row.confidence) == (PREDICTION["prediction"], PREDICTION["confidence"])
+    assert json.loads(row.probabilities) == PREDICTION["probabilities"]
     assert (found.id, found.model_version) == ("event", "3")
     assert found.time == datetime(2026, 11, 24, 9, 59, 58, tzinfo=UTC).timestamp()
 
@@ -101,12 +103,13 @@ def test_inference_id_names_an_event(schema, record):
 
 def test_row_of_another_versions_schema_is_kept_as_it_came(schema):
     body = json.dumps({"dataframe_records": [{"wingspan": 3}]})
-    assert read_event(event(body), "", "1", schema).records == [{"wingspan": 3}]
+    [row] = read_event(event(body), "", "1", schema).rows
+    assert json.loads(row.features) == {"wingspan": 3}
 
 
 def test_records_are_left_out_where_nobody_asks(record):
     found = read_event(event("what this is does not matter"), "", "1", None)
-    assert (found.records, found.predictions) == ((), [PREDICTION])
+    assert [(row.features, row.prediction) for row in found.rows] == [("", "Adelie")]
 
 
 def put(s3, key, *lines):
@@ -207,7 +210,10 @@ def test_answer_that_does_not_fit_its_request_is_damaged(schema, record, rows):
 def test_file_that_vanishes_is_read_as_empty(s3):
     put(s3, "captures/a", b"a")
     folder = Folder(s3, f"s3://{BUCKET}/captures")
-    assert folder.read(["captures/a", "captures/gone"]) == [b"a", b""]
+    assert [*folder.read(["captures/a", "captures/gone"])] == [
+        ("captures/a", b"a"),
+        ("captures/gone", b""),
+    ]
 
 
 def truth(name, data, encoding="CSV"):
