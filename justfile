@@ -287,7 +287,7 @@ lint: setup
     {{ run }} lint-imports --no-logo
     {{ run }} cfn-lint cloud-formation/*.yaml
     # in an environment of its own, for it asks for other versions than the project does
-    uvx --exclude-newer 2026-11-23T00:00:00Z checkov==3.3.30 --framework cloudformation \
+    uv tool run --exclude-newer 2026-11-23T00:00:00Z checkov==3.3.30 --framework cloudformation \
         --directory cloud-formation --skip-download --compact --quiet
 
 # Fix what can be fixed, and format
