@@ -263,6 +263,36 @@ aws-rehearsal *ARGS: setup
 rehearse *ARGS: setup
     {{ run }} src/scripts/rehearsal/rehearse.py "$@"
 
+# Index the documents for search
+[group('agents')]
+index *ARGS: setup
+    {{ run }} src/pipelines/indexing.py run "$@"
+
+# Ask the documents: `just ask "How do I roll back a deployment?"`
+[group('agents')]
+ask *ARGS: setup
+    {{ run }} src/scripts/ask_agent.py "$@"
+
+# Answer many questions, each with a card
+[group('agents')]
+rag *ARGS: setup
+    {{ run }} src/pipelines/rag.py run "$@"
+
+# Talk to the agents in a browser, on http://127.0.0.1:8001
+[group('agents')]
+agents *ARGS: setup
+    {{ run }} src/scripts/agents.py "$@"
+
+# Let agents play Tic-Tac-Toe against each other
+[group('agents')]
+tournament *ARGS: setup
+    {{ run }} src/scripts/tournament.py "$@"
+
+# Hold the agents to their evaluation sets
+[group('agents')]
+evals *ARGS: setup
+    {{ run }} src/scripts/evals.py "$@"
+
 # Run the tests
 [group('quality')]
 test *ARGS: setup

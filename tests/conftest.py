@@ -19,15 +19,10 @@ from inference.schema import Schema
 
 # Set to nothing, not removed: what a test starts would find them in .env again.
 PERSONAL = (
-    "ALERT_URLS",
-    "DATASET",
-    "ENDPOINT_URL",
-    "METAFLOW_PROFILE",
-    "MLFLOW_SECRET",
-    "MLFLOW_TRACKING_URI",
-    "MODEL_BACKEND",
-    "ROOKERY_ENGINE",
-    "ROOKERY_STATE",
+    *("AGENT_API_BASE", "AGENT_MODEL", "ALERT_URLS", "DATASET"),
+    *("EMBEDDING_API_BASE", "EMBEDDING_MODEL", "ENDPOINT_URL"),
+    *("METAFLOW_PROFILE", "MLFLOW_SECRET", "MLFLOW_TRACKING_URI", "MODEL_BACKEND"),
+    *("PLAYER_O", "PLAYER_X", "ROOKERY_ENGINE", "ROOKERY_STATE", "STYLE_O", "STYLE_X"),
 )
 # How much more the favourite class of a small model weighs than the others, before the softmax.
 FAVOUR = 5.0

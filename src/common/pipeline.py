@@ -24,7 +24,7 @@ from inference.local import Local
 logger = python_logging.getLogger("rookery")
 
 CHATTY = (
-    *("alembic", "boto3", "botocore", "evidently", "matplotlib", "s3transfer"),
+    *("alembic", "bm25s", "boto3", "botocore", "evidently", "faiss", "matplotlib", "s3transfer"),
     *("skl2onnx", "tf2onnx", "urllib3"),
 )
 
