@@ -131,7 +131,8 @@ def test_from_nothing_to_nothing(local, release, record, schema):
     # given nothing, a deploy starts the server
     local.deploy(release("1"))
     target = local.settings.target
-    assert local.status() == Status(version="1", previous=None, running=True, target=target)
+    running = Status("1", None, running=True, target=target, state="running", instances=1)
+    assert local.status() == running
     answer = local.invoke([record, dict.fromkeys(record)])
     assert [prediction["prediction"] for prediction in answer.predictions] == ["Chinstrap"] * 2
     assert answer.model_version == "1"

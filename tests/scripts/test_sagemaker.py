@@ -40,6 +40,7 @@ def run(*words):
         capture_output=True,
         text=True,
         check=False,
+        cwd=ROOT,
         env=os.environ,
     )
     return done.returncode, done.stdout, done.stderr
