@@ -281,7 +281,7 @@ rag *ARGS: setup
 # Talk to the agents in a browser, on http://127.0.0.1:8001
 [group('agents')]
 agents *ARGS: setup
-    {{ run }} src/scripts/agents.py "$@"
+    {{ run }} src/scripts/serve_agents.py "$@"
 
 # Let agents play Tic-Tac-Toe against each other
 [group('agents')]

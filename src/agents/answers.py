@@ -28,6 +28,7 @@ Status: TypeAlias = Literal["success", "refused", "failed"]
 # What the workflow calls its ends; small talk is a success, too.
 STATUSES: dict[str, Status] = {"answered": "success", "talk": "success", "refused": "refused"}
 NANO = 1_000_000_000
+EXAMPLES = ROOT / "evals" / "examples.txt"
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,15 @@ class Answer:
 
 
 def read_questions(question: str, file: str) -> list[str]:
-    """Return one question, or those of a text file, one on each line.
+    """Return one question, or those of a text file, one on each line; without either, examples.
 
     Raises:
         ConfigurationError: There is none, or both are given, or the file cannot be read.
     """
-    if bool(question) == bool(file):
-        raise ConfigurationError("expected either --question or --file")
+    if question and file:
+        raise ConfigurationError("expected either --question or --file, not both")
+    if not question:
+        file = file or str(EXAMPLES)
     try:
         text = Path(file).read_text(encoding="utf-8") if file else question
     except (OSError, UnicodeDecodeError) as error:

@@ -12,7 +12,9 @@ class Rag(Pipeline):
     """Ask the documents one question or many, and keep what came of it."""
 
     question: str = parameter("question", default="", help="What to ask.")
-    file: str = parameter("file", default="", help="Text file with one question on each line.")
+    file: str = parameter(
+        "file", default="", help="Text file with one question on each line; evals/examples.txt."
+    )
 
     @step
     def start(self) -> None:

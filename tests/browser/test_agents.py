@@ -38,7 +38,7 @@ def root(tmp_path_factory) -> Path:
 @contextmanager
 def serving(root: Path, port: int) -> Iterator[str]:
     """Run what `just agents` runs, with all that it keeps below `root`."""
-    command = [sys.executable, ROOT / "src" / "scripts" / "agents.py", "--port", str(port)]
+    command = [sys.executable, ROOT / "src" / "scripts" / "serve_agents.py", "--port", str(port)]
     environment = {
         **os.environ,
         "HOME": str(root),

@@ -94,7 +94,6 @@ def test_a_question_that_fails_fails_the_run(shop, monkeypatch):
 @pytest.mark.parametrize(
     ("question", "file", "said"),
     [
-        ("", "", "expected either"),
         ("a", "b", "expected either"),
         (" ", "", "there is no question"),
         ("", "/nowhere", "--file: /nowhere cannot be read"),
@@ -103,3 +102,7 @@ def test_a_question_that_fails_fails_the_run(shop, monkeypatch):
 def test_without_a_question_nothing_is_asked(question, file, said):
     with pytest.raises(ConfigurationError, match=said):
         answers.read_questions(question, file)
+
+
+def test_without_a_word_the_examples_are_asked():
+    assert answers.read_questions("", "")[0] == "How do I roll back a deployment?"

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET  # what is parsed was written by this project
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from agents import rag, tic_tac_toe
 from agents.rag.agent import create_workflow
+from common import ROOT
 from common.retrieval import Index
 from common.retrieval.index import LOCATIONS, read_sources
 from inference.errors import AgentError, RetrievalError
@@ -131,3 +134,22 @@ def test_the_sets_are_for_both_applications():
     names = {app.name for app in (rag.app, tic_tac_toe.app)}
     files = {file.name.removesuffix(evals.SUFFIX) for file in evals.FOLDER.glob("*.evalset.json")}
     assert files == names
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["ask_agent", "evals", "serve_agents", "tournament"])
+def test_script_finds_the_agents_when_it_is_started_by_its_path(name):
+    """The folder of a script comes first where modules are looked for."""
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "scripts" / f"{name}.py"), "--help"],
+        capture_output=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    found = subprocess.run(
+        [sys.executable, "-c", "import agents.rag"],
+        cwd=ROOT / "src" / "scripts",
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
