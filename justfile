@@ -301,7 +301,7 @@ test *ARGS: setup
 # Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]
 bench *PARTS: setup
-    for part in {{ if PARTS == "" { "loop serving capture predict monitoring detection sagemaker" } else { PARTS } }}; do \
+    for part in {{ if PARTS == "" { "loop serving capture predict monitoring detection sagemaker retrieval" } else { PARTS } }}; do \
         {{ run }} benchmarks/$part.py || exit; \
     done
 

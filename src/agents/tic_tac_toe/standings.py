@@ -102,9 +102,13 @@ def write_chart(file: Path, players: Sequence[Standing]) -> None:
             [(player, player.tokens, f"{player.tokens:,.0f}") for player in players],
         ),
     ]
-    names = (f"{player.mark}: {player.model}, {player.style}" for player in players)
-    title = f"{first.games} games; {'; '.join(names)}"
-    text = render("tournament.svg.j2", title=title, results=results, figures=figures)
+    text = render(
+        "tournament.svg.j2",
+        title=f"{first.games} games",
+        players=[f"{player.mark}: {player.model}, {player.style}" for player in players],
+        results=results,
+        figures=figures,
+    )
     file.write_text(text, encoding="utf-8")
 
 
