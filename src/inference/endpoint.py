@@ -13,25 +13,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
+from inference import blueprint
 from inference.aws import client, code, explained
 from inference.backend import Release, Status
+from inference.blueprint import EndpointSettings, Rollout
 from inference.errors import BackendError
-from inference.events import VERSION, Folder
+from inference.events import Folder
 from inference.local import ARTIFACTS
 from inference.predictor import Predictor
-from inference.schema import Strict
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 logger = logging.getLogger("rookery.endpoint")
 
-# Guardrails move traffic between two fleets of the same variant, so its name never changes.
-VARIANT = "AllTraffic"
 PREVIOUS = "previous_configuration"
 KEPT = 3
 # Rows of training have no business on an endpoint.
@@ -42,99 +39,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 TELL_SECONDS = 30.0
 PATIENCE_SECONDS = 5400.0
 LOG_LINES = 100
-
-
-class Serverless(Strict):
-    """An endpoint without instances of its own. SageMaker captures nothing there.
-
-    Attributes:
-        memory_mb: Memory of each copy, which also says how much of a processor it gets.
-        max_concurrency: Copies that may run at once.
-    """
-
-    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
-    max_concurrency: int = Field(default=5, ge=1, le=200)
-
-
-class Rollout(Strict):
-    """How traffic goes over to a new version.
-
-    Attributes:
-        kind: At once, first a part of it, or in equal steps; the last two need instances to share.
-        percent: The part, or each step, of the instances.
-        watch_seconds: Time in which an alarm brings the former version back: after everything
-            went over, and before it where it goes in parts.
-    """
-
-    kind: Literal["all_at_once", "canary", "linear"] = "all_at_once"
-    percent: int = Field(default=50, ge=1, le=50)
-    watch_seconds: int = Field(default=180, ge=0, le=3600)
-
-    def policy(self) -> dict[str, Any]:
-        """Return it as SageMaker reads it."""
-        routing: dict[str, Any] = {
-            "Type": self.kind.upper(),
-            "WaitIntervalInSeconds": self.watch_seconds,
-        }
-        size = {"Type": "CAPACITY_PERCENT", "Value": self.percent}
-        if self.kind == "canary":
-            routing["CanarySize"] = size
-        if self.kind == "linear":
-            routing["LinearStepSize"] = size
-        return {"TrafficRoutingConfiguration": routing}
-
-
-class AlarmLimits(Strict):
-    """What brings the former version back; each is judged minute by minute.
-
-    Attributes:
-        share_of_5xx: Largest share of requests that fail in the service.
-        latency_ms: Largest time, in milliseconds, that a model takes for 99 % of requests.
-    """
-
-    share_of_5xx: float = Field(default=0.01, gt=0, le=1)
-    latency_ms: float = Field(default=500, gt=0)
-
-
-class EndpointSettings(Strict):
-    """The keys of the `backend:` section that say what is deployed, and how.
-
-    Attributes:
-        target: Name of the endpoint.
-        region: AWS region.
-        assume_role: ARN of a role that calls are made under; without it, whoever calls.
-        execution_role: ARN of the role under which SageMaker reads models and writes captures.
-        models_uri: Folder of S3 for models.
-        data_capture_uri: Folder of S3 for what is captured.
-        image: Address of the container image; see containers/serving.
-        instance_type: Machine.
-        instance_count: How many of them.
-        serverless: Takes the place of instances.
-        rollout: How traffic goes over to a new version.
-        alarms: What brings the former version back; None for no alarms.
-        tags: Of the endpoint, its models and configurations.
-    """
-
-    target: str = Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=40)
-    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    assume_role: str = ""
-    execution_role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
-    models_uri: str = Field(pattern=r"^s3://[a-z0-9.-]+(/[^/]+)*/?$")
-    data_capture_uri: str = Field(pattern=r"^s3://[a-z0-9.-]+(/[^/]+)*/?$")
-    image: str
-    instance_type: str = Field(default="ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
-    instance_count: int = Field(default=1, ge=1)
-    serverless: Serverless | None = None
-    rollout: Rollout = Rollout()
-    alarms: AlarmLimits | None = AlarmLimits()
-    tags: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _can_be_shared(self) -> Self:
-        if self.rollout.kind != "all_at_once" and (self.serverless or self.instance_count == 1):
-            msg = f"rollout {self.rollout.kind} needs two instances or more: one cannot be divided"
-            raise ValueError(msg)
-        return self
 
 
 class Endpoint:
@@ -278,7 +182,7 @@ class Endpoint:
         if self._require_still():
             self._delete_endpoint()
         with explained("cloudwatch:DeleteAlarms", f"endpoint {self.name}"):
-            self.client("cloudwatch").delete_alarms(AlarmNames=list(self._alarm_names()))
+            self.client("cloudwatch").delete_alarms(AlarmNames=list(self.settings.alarm_names))
         for name in self.configurations():
             self._remove(name)
 
@@ -303,10 +207,12 @@ class Endpoint:
             "DescribeEndpointConfig", "describe_endpoint_config", EndpointConfigName=configuration
         )
         model = self._find("DescribeModel", "describe_model", ModelName=configuration)
-        wanted = self._model(release, configuration)
+        wanted = blueprint.model(self.settings, release, configuration)
         # the rest is the same for every model
         wanted = {key: wanted[key] for key in ("PrimaryContainer", "ExecutionRoleArn")}
-        return holds(model, wanted) and holds(config, self._configuration(release, configuration))
+        return holds(model, wanted) and holds(
+            config, blueprint.configuration(self.settings, release, configuration)
+        )
 
     def _is_unused(self, configuration: str) -> bool:
         """Whether it is certain that the endpoint neither has a configuration nor will get it."""
@@ -319,7 +225,7 @@ class Endpoint:
         )
 
     def _upload(self, release: Release, name: str) -> None:
-        key = self._file(name)
+        key = blueprint.model_file(name)
         with tempfile.TemporaryFile() as packed:
             with tarfile.open(fileobj=packed, mode="w:gz") as archive:
                 for path in sorted(release.path.iterdir()):
@@ -329,107 +235,25 @@ class Endpoint:
             logger.info("uploading %s (%.1f MB)", key, size / 1e6)
             self.models.write(key, packed)
 
-    def _file(self, name: str) -> str:
-        return f"{name}/model.tar.gz"
-
-    def _model(self, release: Release, name: str) -> dict[str, Any]:
-        return {
-            "ModelName": name,
-            "ExecutionRoleArn": self.settings.execution_role,
-            "PrimaryContainer": {
-                "Image": self.settings.image,
-                "ModelDataUrl": f"{self.models.uri}/{self._file(name)}",
-                "Environment": {
-                    "MODEL_VERSION": release.version,
-                    "MODEL_RUN_ID": release.run_id,
-                    "LOG_FORMAT": "json",
-                },
-            },
-            # what answers has no need to call anybody; serverless endpoints cannot be cut off
-            "EnableNetworkIsolation": not self.settings.serverless,
-        }
-
     def _create_model(self, release: Release, name: str) -> None:
         with self._calling("CreateModel", f"model {name}"):
             self._sagemaker.create_model(
-                **self._model(release, name), Tags=as_list(self._tags(release))
+                **blueprint.model(self.settings, release, name), Tags=self._tags(release)
             )
-
-    def _configuration(self, release: Release, name: str) -> dict[str, Any]:
-        settings = self.settings
-        variant: dict[str, Any] = {"VariantName": VARIANT, "ModelName": name}
-        if settings.serverless:
-            variant["ServerlessConfig"] = {
-                "MemorySizeInMB": settings.serverless.memory_mb,
-                "MaxConcurrency": settings.serverless.max_concurrency,
-            }
-            return {"EndpointConfigName": name, "ProductionVariants": [variant]}
-        variant |= {
-            "InstanceType": settings.instance_type,
-            "InitialInstanceCount": settings.instance_count,
-            "InitialVariantWeight": 1.0,
-        }
-        return {
-            "EndpointConfigName": name,
-            "ProductionVariants": [variant],
-            "DataCaptureConfig": {
-                "EnableCapture": True,
-                "InitialSamplingPercentage": 100,
-                "DestinationS3Uri": (
-                    f"{settings.data_capture_uri.rstrip('/')}/{VERSION}{release.version}"
-                ),
-                "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
-                # what is not listed is captured as BASE64
-                "CaptureContentTypeHeader": {
-                    "CsvContentTypes": ["text/csv"],
-                    "JsonContentTypes": ["application/json"],
-                },
-            },
-        }
 
     def _create_configuration(self, release: Release, name: str) -> None:
         with self._calling("CreateEndpointConfig", f"endpoint configuration {name}"):
             self._sagemaker.create_endpoint_config(
-                **self._configuration(release, name), Tags=as_list(self._tags(release))
+                **blueprint.configuration(self.settings, release, name), Tags=self._tags(release)
             )
 
-    def _alarm_names(self) -> tuple[str, str]:
-        return f"{self.name}-5xx", f"{self.name}-latency"
+    def _tags(self, release: Release) -> list[dict[str, str]]:
+        return as_list(self.settings.labels(release.version, release.run_id))
 
     def _put_alarms(self) -> None:
-        limits = self.settings.alarms
-        if not limits or self.settings.serverless:
-            return
-        failures, latency = self._alarm_names()
-        common = {
-            "Namespace": "AWS/SageMaker",
-            "Dimensions": [
-                {"Name": "EndpointName", "Value": self.name},
-                {"Name": "VariantName", "Value": VARIANT},
-            ],
-            "Period": 60,
-            "EvaluationPeriods": 1,
-            "ComparisonOperator": "GreaterThanThreshold",
-            "TreatMissingData": "notBreaching",
-        }
         with explained("cloudwatch:PutMetricAlarm", f"endpoint {self.name}"):
-            cloudwatch = self.client("cloudwatch")
-            cloudwatch.put_metric_alarm(
-                AlarmName=failures,
-                MetricName="Invocation5XXErrors",
-                # of zeros and ones, one a request
-                Statistic="Average",
-                Threshold=limits.share_of_5xx,
-                **common,
-            )
-            cloudwatch.put_metric_alarm(
-                AlarmName=latency,
-                MetricName="ModelLatency",
-                ExtendedStatistic="p99",
-                # in microseconds
-                Threshold=limits.latency_ms * 1000,
-                **common,
-            )
+            for alarm in blueprint.alarms(self.settings):
+                self.client("cloudwatch").put_metric_alarm(**alarm)
 
     def _go_live(
         self,
@@ -451,12 +275,12 @@ class Endpoint:
         if not found:
             with self._calling("CreateEndpoint"):
                 self._sagemaker.create_endpoint(
-                    **which, Tags=as_list(self._tags(release) if release else {})
+                    **which, Tags=self._tags(release) if release else []
                 )
         else:
-            guarded = {} if self.settings.serverless else {"DeploymentConfig": self._guard(rollout)}
+            guard = blueprint.guard(self.settings, rollout)
             with self._calling("UpdateEndpoint"):
-                self._sagemaker.update_endpoint(**which, **guarded)
+                self._sagemaker.update_endpoint(**which, **guard)
         now = self._wait("created" if not found else "updated")
         if now and now["EndpointStatus"] == "InService" and now["EndpointConfigName"] == name:
             return now
@@ -473,13 +297,6 @@ class Endpoint:
             f"version {version} did not go live on endpoint {self.name}: {reason};"
             f" version {live} goes on serving"
         )
-
-    def _guard(self, rollout: Rollout) -> dict[str, Any]:
-        guard: dict[str, Any] = {"BlueGreenUpdatePolicy": rollout.policy()}
-        if self.settings.alarms:
-            alarms = [{"AlarmName": name} for name in self._alarm_names()]
-            guard["AutoRollbackConfiguration"] = {"Alarms": alarms}
-        return guard
 
     def _wait(self, until: str) -> dict[str, Any] | None:
         """Wait until nothing changes any more; return the endpoint, or None once it is gone."""
@@ -513,7 +330,9 @@ class Endpoint:
         if words := self._last_words(began):
             reasons.append(f"its container said: {words}")
         with suppress(BackendError), explained("cloudwatch:DescribeAlarms", self.name):
-            alarms = self.client("cloudwatch").describe_alarms(AlarmNames=list(self._alarm_names()))
+            alarms = self.client("cloudwatch").describe_alarms(
+                AlarmNames=list(self.settings.alarm_names)
+            )
             ringing = [
                 alarm["AlarmName"]
                 for alarm in alarms["MetricAlarms"]
@@ -539,11 +358,8 @@ class Endpoint:
             return (errors or lines or [""])[-1].removeprefix("error: ")[:500]
         return ""
 
-    def _tags(self, release: Release) -> dict[str, str]:
-        return self.settings.tags | {"model_version": release.version, "run_id": release.run_id}
-
     def _tag(self, found: Mapping[str, Any], version: str, run_id: str, before: str | None) -> None:
-        tags = self.settings.tags | {"model_version": version, "run_id": run_id}
+        tags = self.settings.labels(version, run_id)
         if before:
             tags[PREVIOUS] = before
         if tags.items() <= self.tags(found["EndpointArn"]).items():
@@ -575,7 +391,7 @@ class Endpoint:
                     except ClientError as error:
                         if not is_missing(error):
                             raise
-            self.models.remove(self._file(name))
+            self.models.remove(blueprint.model_file(name))
         except BackendError as error:
             # it costs a little storage, and must not hide what happened before it
             logger.warning("%s is left behind: %s", name, error)

@@ -15,7 +15,8 @@ from inference import wire
 from inference.answers import message, read_predictions
 from inference.aws import code, explained
 from inference.backend import Answer, Backend, Captured, Release, Status
-from inference.endpoint import VARIANT, Endpoint, EndpointSettings
+from inference.blueprint import VARIANT, EndpointSettings
+from inference.endpoint import Endpoint
 from inference.errors import BackendError
 from inference.events import Captures, Damage, Event, Folder, GroundTruth, Labels
 from inference.frame import PIECE_ROWS, to_frame
