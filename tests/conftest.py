@@ -24,8 +24,30 @@ PERSONAL = (
     *("METAFLOW_PROFILE", "MLFLOW_SECRET", "MLFLOW_TRACKING_URI", "MODEL_BACKEND"),
     *("PLAYER_O", "PLAYER_X", "ROOKERY_ENGINE", "ROOKERY_STATE", "STYLE_O", "STYLE_X"),
 )
+# Groups of tests that take minutes, the longest first.
+LONGEST = ("workshop", "test_rehearse", "repair", "test_scale_out", "test_deployment")
 # How much more the favourite class of a small model weighs than the others, before the softmax.
 FAVOUR = 5.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests `just test` may run side by side: files, but one workshop in one process.
+
+    The longest begin first, so that no process waits for another at the end.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            shared = "workshop" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("workshop" if shared else item.path.stem))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Return where a test stands in the order of running; see LONGEST."""
+    mark = item.get_closest_marker("xdist_group")
+    if mark and mark.args[0] in LONGEST:
+        return LONGEST.index(mark.args[0])
+    return len(LONGEST) + (item.get_closest_marker("integration") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

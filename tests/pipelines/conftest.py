@@ -29,11 +29,17 @@ class Workshop:
             "METAFLOW_CARD_LOCALROOT": str(folder),
             "ENDPOINT_URL": f"http://127.0.0.1:{port}",
         }
-        os.environ.update(self.environment)
-        self.settings = settings.load()
+        with pytest.MonkeyPatch.context() as patch:
+            self.enter(patch)
+            self.settings = settings.load()
         backend = self.settings.create_backend()
         assert isinstance(backend, Local)
         self.backend = backend
+
+    def enter(self, patch: pytest.MonkeyPatch) -> None:
+        """Set the variables that lead here."""
+        for name, value in self.environment.items():
+            patch.setenv(name, value)
 
     def runner(self, flow: str, **options) -> Runner:
         """Return what runs a flow, from a folder that is not the repository's."""
@@ -54,21 +60,19 @@ class Workshop:
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory) -> Iterator[Workshop]:
     """A workshop whose server is stopped at the end."""
-    before = dict(os.environ)
     made = Workshop(tmp_path_factory.mktemp("workshop"))
     yield made
     launcher.stop(made.backend.folder)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
-def _client_of_the_workshop(request) -> None:
-    """Let Metaflow's client look into the workshop of this test, not of the last one that ran."""
+def _in_the_workshop(request, monkeypatch) -> None:
+    """Let a test of the workshop, and Metaflow's client, look there and nowhere else."""
     if "workshop" in request.fixturenames:
-        folder = request.getfixturevalue("workshop").folder
-        if (folder / ".metaflow").is_dir():
-            metadata(f"local@{folder}")
+        workshop = request.getfixturevalue("workshop")
+        workshop.enter(monkeypatch)
+        if (workshop.folder / ".metaflow").is_dir():
+            metadata(f"local@{workshop.folder}")
 
 
 @pytest.fixture(scope="session")

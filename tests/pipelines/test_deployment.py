@@ -1,6 +1,5 @@
 """Deployment compares before it deploys: who is refused, who is forced, and what mends itself."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -57,13 +56,10 @@ def reference(schema) -> pd.DataFrame:
 @pytest.fixture
 def deployments(workshop_class, make_version, reference, tmp_path) -> Iterator[Deployments]:
     """Nothing is registered, nothing is live."""
-    before = dict(os.environ)
     # in the folder of make_version's store
     workshop = workshop_class(tmp_path)
     yield Deployments(workshop, make_version, reference)
     launcher.stop(workshop.backend.folder)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def refuse_aliases(store, *, refuse: bool) -> None:

@@ -1,7 +1,6 @@
 """From a world that has changed to a model that knows it: the whole circle, run for real."""
 
 import csv
-import os
 
 import pytest
 
@@ -10,7 +9,8 @@ from common.dataset import read_table
 from common.simulation import draw, send, truth
 from inference import launcher
 
-pytestmark = pytest.mark.integration
+# its workshop is not the one of the others
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("repair")]
 
 ROWS = 400
 # what is true on one of the islands changes, and nothing else does
@@ -21,12 +21,9 @@ SWAPPED = {"Adelie": "Chinstrap", "Chinstrap": "Adelie"}
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory, workshop_class):
     """A workshop of its own: what happens here would confuse the tests of others."""
-    before = dict(os.environ)
     made = workshop_class(tmp_path_factory.mktemp("repair"))
     yield made
     launcher.stop(made.backend.folder)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
