@@ -54,6 +54,7 @@ def test_the_default_is_embedded_and_says_that_it_is_no_llm(monkeypatch):
         models.create_model(lambda _: "")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("gemini-2.5-flash", "Gemini"), ("openai/gpt-5", "LiteLlm"), ("ollama_chat/qwen3", "LiteLlm")],

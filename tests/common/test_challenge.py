@@ -99,6 +99,7 @@ def failed(rows):
     return [one.name for one in found if one.verdict == "fail"]
 
 
+@pytest.mark.integration
 def test_given_equal_models_then_hardly_any_is_refused_and_a_worse_one_is():
     equals = sum(bool(failed(simulated(344, seed))) for seed in range(60))
     found = [failed(simulated(344, seed, flipped=0.2)) for seed in range(60)]

@@ -99,11 +99,13 @@ def test_the_tables_rows_stay_in_their_folds(table, schema, capture):
         assert sorted([*training, *evaluation]) == list(range(len(rows)))
 
 
+@pytest.mark.integration
 def test_older_rows_count_fully_while_they_are_still_true(table, schema, capture):
     rows = extend(table, capture(200), schema, 200).table.rows
     assert older_weight(schema, rows, seed=1) == 1
 
 
+@pytest.mark.integration
 def test_older_rows_count_little_when_they_are_true_no_more(table, schema, capture):
     rows = extend(table, capture(200, swap=True), schema, 200).table.rows
     assert older_weight(schema, rows, seed=1) < 1

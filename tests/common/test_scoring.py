@@ -193,6 +193,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.integration
 @quick
 @given(rows=st.lists(st.lists(CELLS, min_size=4, max_size=4), min_size=1, max_size=12))
 def test_csv_is_judged_as_by_the_service(run, predictor, rows):
@@ -215,6 +216,7 @@ def test_odd_cells(run, predictor, monkeypatch, column, plain):
     compare(run(as_csv(rows)), judge_cells(predictor, rows))
 
 
+@pytest.mark.integration
 @quick
 @given(
     body=st.lists(
@@ -308,6 +310,7 @@ def test_parquet_of_any_type(run, predictor, column, kind, values):
     assert scored.summary.scored > 0
 
 
+@pytest.mark.integration
 @quick
 @given(
     rows=st.lists(

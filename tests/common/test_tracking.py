@@ -52,6 +52,7 @@ def test_given_no_server_then_the_error_names_uri_reason_and_remedy_soon(uri):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.integration
 def test_given_a_server_that_accepts_and_says_nothing_then_it_ends_within_ten_seconds():
     import socket  # noqa: PLC0415
 

@@ -228,6 +228,7 @@ def test_an_answer_beside_a_tool_counts(scripted, talk):
     assert [move["cell"] for move in told.state["moves"]][1] == 8
 
 
+@pytest.mark.integration
 def test_each_player_has_its_own_model_and_style(monkeypatch):
     monkeypatch.setenv("PLAYER_O", "ollama_chat/qwen3")
     monkeypatch.setenv("STYLE_X", "unaided")

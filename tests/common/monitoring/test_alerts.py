@@ -225,6 +225,7 @@ def test_sentences_of_what_failed_come_first():
     assert alerts.sentences("not enough data", unknown) == ["3 rows"]
 
 
+@pytest.mark.integration
 def test_given_a_target_that_never_ends_then_the_process_ends_all_the_same():
     script = (
         "from common.monitoring.alerts import News, tell\n"

@@ -63,6 +63,7 @@ def test_chance_alone_lets_no_check_fail(make_window, draw, rows):
         assert failed(quality.check_quality(make_window(draw(rows, seed)))) == set()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("classes", [2, 3, 12])
 @pytest.mark.parametrize("rows", [50, 300])
 def test_chance_alone_lets_no_check_of_a_middling_model_fail(

@@ -27,6 +27,7 @@ def test_chance_alone_lets_no_segment_fail(make_window, draw, rows):
         assert {check.verdict for check in found} == {"pass"}
 
 
+@pytest.mark.integration
 def test_chance_alone_lets_none_of_many_segments_fail(make_window, draw, reference, schema):
     """50 categories, and a reference in which one prediction of five is wrong."""
     rng = np.random.default_rng(0)
