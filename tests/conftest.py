@@ -22,7 +22,15 @@ PERSONAL = (
     *("AGENT_API_BASE", "AGENT_MODEL", "ALERT_URLS", "DATASET"),
     *("EMBEDDING_API_BASE", "EMBEDDING_MODEL", "ENDPOINT_URL"),
     *("METAFLOW_PROFILE", "MLFLOW_SECRET", "MLFLOW_TRACKING_URI", "MODEL_BACKEND"),
-    *("PLAYER_O", "PLAYER_X", "ROOKERY_ENGINE", "ROOKERY_STATE", "STYLE_O", "STYLE_X"),
+    *(
+        "PLAYER_O",
+        "PLAYER_X",
+        "ROOKERY_CONFIG",
+        "ROOKERY_ENGINE",
+        "ROOKERY_STATE",
+        "STYLE_O",
+        "STYLE_X",
+    ),
 )
 # Groups of tests that take minutes, the longest first.
 LONGEST = ("workshop", "test_rehearse", "repair", "test_scale_out", "test_deployment")

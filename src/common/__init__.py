@@ -36,7 +36,12 @@ def env_file() -> Path:
 
 def prepare_environment() -> None:
     """Read .env, and give Metaflow and the libraries the variables that a bare machine lacks."""
-    load_dotenv(env_file())
+    try:
+        load_dotenv(env_file())
+    except (OSError, UnicodeDecodeError) as error:
+        # this runs at an import, before anything could turn an error into a line
+        message = f"error: {env_file()}: cannot be read ({error}); it must be text in UTF-8"
+        raise SystemExit(message) from error
     cache = ROOT / (os.environ.get("ROOKERY_STATE") or ".rookery") / "cache"
     # these two would write into the user's home
     homes = {name: str(cache / name.lower()) for name in ("KERAS_HOME", "MPLCONFIGDIR")}

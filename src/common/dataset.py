@@ -162,6 +162,16 @@ def read_object(uri: str) -> bytes:
 
 def require_columns(settings: DatasetSettings, header: list[str], path: str) -> None:
     """Stop unless the header names the target and every feature once."""
+    require_column_names(header, path)
+    lacking = [name for name in (settings.target, *settings.features) if name not in header]
+    if lacking:
+        raise DatasetError(
+            f"{path}: column {', '.join(lacking)} is missing; the file has {', '.join(header)}"
+        )
+
+
+def require_column_names(header: list[str], path: str) -> None:
+    """Stop unless the header has several columns, each with a name of its own."""
     if len(header) == 1:
         other = next((mark for mark in ";\t|" if mark in header[0]), None)
         found = f"; it looks as if {other!r} separates them" if other else ""
@@ -169,11 +179,6 @@ def require_columns(settings: DatasetSettings, header: list[str], path: str) -> 
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DatasetError(f"{path}: the header names {', '.join(twice)} twice")
-    lacking = [name for name in (settings.target, *settings.features) if name not in header]
-    if lacking:
-        raise DatasetError(
-            f"{path}: column {', '.join(lacking)} is missing; the file has {', '.join(header)}"
-        )
 
 
 def row_problems(settings: DatasetSettings, records: list[dict]) -> dict[int, str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # What is known of a row beside its values, where captured rows were added to the table: where it
 # comes from, and whether it is one of those that stand for production as it is now.
 ORIGIN, CURRENT = "row_origin", "row_current"
+# One row of so many tells when to stop.
+STOPPING_PART = 10
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,11 @@ class FitSettings:
     """How to fit.
 
     Attributes:
-        epochs: Passes over the training part.
+        epochs: Passes over the training part, at most.
         batch_size: Rows a gradient step.
         seed: Makes folds, initial weights and batches reproducible.
         older_weight: What a row counts that is not current, where a current one counts 1.
+        patience: Epochs without a lower loss after which a fit ends; None trains all epochs.
     """
 
     network: NetworkSettings
@@ -38,6 +41,7 @@ class FitSettings:
     batch_size: int
     seed: int
     older_weight: float = 1.0
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class FoldResult:
         probabilities: Out-of-fold probabilities, shape (len(rows), classes).
         metrics: accuracy, loss, f1_macro, and recall_<class> for each class, on those of its rows
             that are current.
-        history: Value per epoch, of loss and accuracy on training and evaluation part.
+        history: Value per epoch, of loss and accuracy on the rows fitted and on those not fitted.
         drops: What shuffling each column costs on those of its rows that are current.
     """
 
@@ -183,13 +187,21 @@ def fit(
         schema: Names features and classes.
         rows: The training part.
         settings: How to fit.
-        evaluation: Rows on which loss and accuracy are computed after each epoch.
+        evaluation: Rows on which loss and accuracy are computed after each epoch. Where `patience`
+            is set, it is a part of `rows` that is kept aside instead, for evaluation must not
+            decide when a fit ends.
 
     Returns:
         The fitted transformers, the fitted network, and the learning curves.
     """
     keras = import_keras()
     keras.utils.set_random_seed(settings.seed)
+    stopping = []
+    if settings.patience is not None:
+        rows, evaluation = keep_aside(rows, settings.seed)
+        stopping = [
+            keras.callbacks.EarlyStopping(patience=settings.patience, restore_best_weights=True)
+        ]
     transformers = build_transformers(schema)
     features = transformers.fit_transform(frame(schema, rows)).astype(np.float32)
     network = build_network(features.shape[1], len(schema.classes), settings.network)
@@ -205,11 +217,19 @@ def fit(
         batches((features, labels, weights / weights.mean()), settings.batch_size, settings.seed),
         epochs=settings.epochs,
         validation_data=validation,
+        callbacks=stopping,
         shuffle=False,  # the pipeline does
         verbose=0,
     )
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
     return transformers, network, curves
+
+
+def keep_aside(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows to fit on, and the tenth, one at least, that tells when to stop."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    count = max(1, len(rows) // STOPPING_PART)
+    return rows.iloc[np.sort(order[count:])], rows.iloc[order[:count]]
 
 
 def fit_fold(

@@ -7,8 +7,10 @@ tell what was live when, and why. Aliases and notes of one move are written all 
 
 import json
 import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,36 @@ PREVIOUS = "previous"
 # What makes a version champion.
 PROMOTED, FORCED, RESTORED = "promoted", "forced", "restored"
 HISTORY = "history."
+
+SQLITE = "sqlite:///"
+
+
+def require_database(uri: str) -> None:
+    """Stop if a store in a SQLite file cannot be opened or made.
+
+    MLflow would try again for two minutes, and end with a stack trace.
+
+    Raises:
+        RegistryError: Names the file, the reason, and what to do.
+    """
+    if not uri.startswith(SQLITE):
+        return
+    path = Path(uri.removeprefix(SQLITE)).absolute()
+    try:
+        if path.exists():
+            opened = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=30)
+            with closing(opened) as connection:
+                connection.execute("PRAGMA schema_version")
+        else:
+            # MLflow makes the folders that are not there
+            folder = next(parent for parent in path.parents if parent.exists())
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except (sqlite3.Error, OSError) as error:
+        raise RegistryError(
+            f"MLflow's store {path} cannot be used ({error}); if it is damaged, put a copy of it"
+            " back, or move it away and a new one is made; else set MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def version_by_alias(name: str, alias: str) -> "ModelVersion | None":

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -14,10 +14,11 @@ from inference.backend import Backend, create_backend
 from inference.errors import ConfigurationError
 from inference.schema import Schema, Strict
 
-DEFAULT_CONFIG = ROOT / "config" / "local.yml"
+# ROOKERY_CONFIG names another table's
+DEFAULT_CONFIG = ROOT / (os.environ.get("ROOKERY_CONFIG") or "config/local.yml")
 # Names a config file whose keys hold unless this one has them too.
 EXTENDS = "extends"
-VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
+VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)(?::-([^}]*))?\})")
 
 
 class DatasetSettings(Schema):
@@ -47,8 +48,27 @@ class NetworkSettings(Strict):
         learning_rate: Step size of the Adam optimizer.
     """
 
-    layers: tuple[int, ...] = (32, 16)
-    learning_rate: float = Field(default=0.01, gt=0)
+    layers: tuple[Annotated[int, Field(gt=0)], ...] = (32, 16)
+    learning_rate: float = Field(default=0.001, gt=0)
+
+
+class TrainingSettings(Strict):
+    """How the network is trained, and how good it must be; `just train --help` can replace these.
+
+    Attributes:
+        epochs: Passes over the rows, at most.
+        batch_size: Rows a gradient step; a table of 10,000 rows and more is quicker with hundreds.
+        patience: A fit keeps a tenth of its rows aside, and ends after so many epochs in which the
+            loss on them did not fall, with the weights of the best epoch; null trains all epochs
+            on all rows.
+        accuracy_threshold: A model whose cross-validated accuracy is lower is not registered;
+            one that is no better than naming the most common class never is.
+    """
+
+    epochs: int = Field(default=200, gt=0)
+    batch_size: int = Field(default=32, gt=0)
+    patience: int | None = Field(default=10, gt=0)
+    accuracy_threshold: float = Field(default=0, ge=0, le=1)
 
 
 class ModelCardSettings(Strict):
@@ -66,7 +86,11 @@ class ModelCardSettings(Strict):
 
 
 class LoggingSettings(Strict):
-    """What the pipelines log."""
+    """What the pipelines log.
+
+    Attributes:
+        level: The least important messages that are shown.
+    """
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -154,6 +178,7 @@ class Settings(Strict):
 
     Attributes:
         project: Name of the registered model and of the MLflow experiment.
+        mlflow_tracking_uri: Where runs and models are recorded: a database, or a server's address.
         backend: Key `module` names the backend; the others are its own settings.
     """
 
@@ -162,6 +187,7 @@ class Settings(Strict):
     mlflow_tracking_uri: str
     backend: dict[str, Any]
     network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     promotion: PromotionSettings = PromotionSettings()
     model_card: ModelCardSettings = ModelCardSettings()
@@ -199,7 +225,7 @@ class Settings(Strict):
 
 
 def expand(value: Any, key: str, source: str) -> Any:  # noqa: ANN401 - any YAML value
-    """Replace $VAR, ${VAR} and ${VAR:-default} in all text below `value`.
+    """Replace $VAR, ${VAR} and ${VAR:-default} in all text below `value`; $$ stands for $.
 
     Raises:
         ConfigurationError: A variable without a default is not set.
@@ -212,8 +238,11 @@ def expand(value: Any, key: str, source: str) -> Any:  # noqa: ANN401 - any YAML
         return value
 
     def substitute(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        found = os.environ.get(name) or match[3]
+        if match[1]:
+            return "$"
+        name = match[2] or match[3]
+        # a default is text like any other
+        found = os.environ.get(name) or (match[4] and match[4].replace("$$", "$"))
         if found is None:
             raise ConfigurationError(
                 f"{source}: {key} needs the environment variable {name}, which is not set;"
@@ -341,4 +370,4 @@ def config_source(arguments: list[str]) -> str:
             return value
         if option == "--config-value" and name == "project":
             return "--config-value project"
-    return str(DEFAULT_CONFIG.relative_to(ROOT))
+    return os.environ.get("ROOKERY_CONFIG") or str(DEFAULT_CONFIG.relative_to(ROOT))

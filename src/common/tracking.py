@@ -1,18 +1,19 @@
 """MLflow's store: whether it answers, the experiment, and the run of a flow."""
 
 import os
+import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaflow.util import get_username
 
-from common import ROOT
+from common import ROOT, registry
 from common.fitting import CURRENT, ORIGIN
 from common.remote import COMMIT
 from inference.engine import import_keras
@@ -24,14 +25,19 @@ if TYPE_CHECKING:
     from common.dataset import Table
 
 REACH_SECONDS = 5.0
+# MLflow allows no other characters in the name of a metric, no slash that ends a part or stands
+# beside another one, and no longer name.
+REFUSED = re.compile(r"[^\w\-. :]")
+LONGEST_NAME = 250
 
 
 def require_reachable(uri: str) -> None:
-    """Stop if an MLflow server does not answer.
+    """Stop if an MLflow server does not answer, or a store's file cannot be opened.
 
     Raises:
         RegistryError: Names the URI, the reason, and what to do.
     """
+    registry.require_database(uri)
     if not uri.startswith(("http://", "https://")):
         return
     request = urllib.request.Request(f"{uri.rstrip('/')}/health")  # noqa: S310 - checked above
@@ -147,9 +153,35 @@ def fold_run(parent: str, fold: int) -> Iterator[Callable[[Mapping[str, float]],
         with mlflow.start_run(
             experiment_id=experiment, run_name=f"fold-{fold}", parent_run_id=parent
         ):
-            yield lambda scores: mlflow.log_metrics(dict(scores))
+            yield lambda scores: mlflow.log_metrics(by_metric_name(scores))
     finally:
         mlflow.keras.autolog(disable=True)
+
+
+def metric_name(*parts: str) -> str:
+    """Return the name of a metric as MLflow takes it: parts of any text, with slashes between."""
+    taken = [REFUSED.sub("_", part) for part in parts]
+    # a part of nothing but dots would name a folder; an ending and a number find room behind
+    name = "/".join(part if part.strip(".") else "_" for part in taken)
+    return name[: LONGEST_NAME - 10]
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Return names each of which occurs once: later ones have a number behind them."""
+    found: dict[str, None] = {}
+    for name in names:
+        free, number = name, 1
+        while free in found:
+            number += 1
+            free = f"{name} {number}"
+        found[free] = None
+    return list(found)
+
+
+def by_metric_name(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return figures, whose names may hold those of classes, by names that MLflow takes."""
+    names = numbered(metric_name(name) for name in figures)
+    return dict(zip(names, figures.values(), strict=True))
 
 
 def finish(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

@@ -166,7 +166,7 @@ def importance_chart(importance: Sequence[Importance]) -> dict:
 
 def curves_chart(results: list[FoldResult]) -> dict:
     """Return the Vega-Lite specification of loss by epoch, a line for each fold and part."""
-    parts = {"loss": "training", "val_loss": "evaluation"}
+    parts = {"loss": "training", "val_loss": "validation"}
     points = [
         {"epoch": epoch, "loss": value, "fold": str(result.fold), "part": parts[name]}
         for result in results

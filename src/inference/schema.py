@@ -79,7 +79,13 @@ class Number(Strict):
 
 
 class Category(Strict):
-    """A categorical feature. Values outside `categories` are allowed, and counted as unseen."""
+    """A categorical feature. Values outside `categories` are allowed, and counted as unseen.
+
+    Attributes:
+        categories: Every value that training may meet.
+        unit: Categories have none.
+        required: Whether a record must name this column (its value may be null all the same).
+    """
 
     kind: Literal["category"]
     categories: tuple[str, ...] = Field(min_length=1)

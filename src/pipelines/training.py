@@ -3,7 +3,7 @@
 import os
 import sys
 
-from metaflow import FlowMutator, card, current, resources, step  # type: ignore[attr-defined] - these are plug-ins
+from metaflow import FlowMutator, card, config_expr, current, resources, step  # type: ignore[attr-defined] - these are plug-ins
 from metaflow.datastore.inputs import Inputs
 from metaflow.user_decorators.mutable_flow import MutableFlow
 
@@ -39,11 +39,22 @@ class WaitsForMonitoring(FlowMutator):
 class Training(Pipeline):
     """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
 
-    training_epochs: int = parameter("training-epochs", default=50, help="Passes over the rows.")
-    training_batch_size: int = parameter("training-batch-size", default=32, help="Rows a step.")
+    training_epochs: int = parameter(
+        "training-epochs",
+        default=config_expr("project.training.epochs"),
+        type=int,
+        help="Passes over the rows, at most.",
+    )
+    training_batch_size: int = parameter(
+        "training-batch-size",
+        default=config_expr("project.training.batch_size"),
+        type=int,
+        help="Rows a step.",
+    )
     accuracy_threshold: float = parameter(
         "accuracy-threshold",
-        default=0.9,
+        default=config_expr("project.training.accuracy_threshold"),
+        type=float,
         help="A model whose cross-validated accuracy is lower is not registered.",
     )
     folds: int = parameter("folds", default=5, help="Folds of the cross-validation.")
@@ -113,6 +124,7 @@ class Training(Pipeline):
             "shuffle_seed": self.shuffle_seed,
             "older_weight": self.older_weight,
             **self.settings.network.model_dump(),
+            "patience": self.settings.training.patience,
         }
         tracking.describe_run(self.mlflow_run_id, params, self.data)
         # the final model takes longest, so it comes first
@@ -133,6 +145,7 @@ class Training(Pipeline):
             self.training_batch_size,
             self.seed,
             self.older_weight,
+            self.settings.training.patience,
         )
         rows = self.data.rows
         parts = fitting.split(schema, rows, self.folds, self.seed)
@@ -159,7 +172,9 @@ class Training(Pipeline):
         schema = self.settings.dataset.schema
         self.metrics = fitting.summarize(self.results)
         self.reference = fitting.reference(schema, self.data.rows, self.results)
-        self.accepted = self.metrics["accuracy_mean"] >= self.accuracy_threshold
+        current_rows = self.reference[fitting.current_rows(self.reference)]
+        baseline = float(current_rows["target"].value_counts(normalize=True).max())
+        self.refusal = refusal(self.metrics["accuracy_mean"], self.accuracy_threshold, baseline)
         self.importance = summarize([r.drops for r in self.results if r.drops])
         training_card(schema, self.results, self.metrics, self.reference, self.importance)
         self.next(self.register)
@@ -171,7 +186,7 @@ class Training(Pipeline):
         from common.registration import register  # noqa: PLC0415 - imports MLflow, 4 s
 
         self.version = None
-        if self.accepted:
+        if not self.refusal:
             facts = Facts(
                 project=self.settings.project,
                 version="",
@@ -192,8 +207,10 @@ class Training(Pipeline):
                 "metaflow_run": str(current.run_id),
             }
             self.version = register(facts, self.files, tags)
-        figures = {"engine_disagreement": self.files.disagreement, **self.metrics}
-        registered = f"version {self.version}" if self.version else "no: below the threshold"
+        figures = {"engine_disagreement": self.files.disagreement} | tracking.by_metric_name(
+            self.metrics
+        )
+        registered = f"version {self.version}" if self.version else f"no: {self.refusal}"
         tracking.finish(self.mlflow_run_id, figures, {"registered": registered})
         self.next(self.end)
 
@@ -211,9 +228,22 @@ class Training(Pipeline):
                 accuracy,
             )
         else:
-            logger.warning(
-                "not registered: %s is below the threshold of %g", accuracy, self.accuracy_threshold
-            )
+            logger.warning("not registered: %s is %s", accuracy, self.refusal)
+
+
+def refusal(accuracy: float, threshold: float, baseline: float) -> str:
+    """Say why a model is not good enough to be registered; nothing if it is.
+
+    Args:
+        accuracy: Cross-validated.
+        threshold: The least that is asked for.
+        baseline: Share of the most common class: the accuracy of naming it always.
+    """
+    if accuracy < threshold:
+        return f"below the threshold of {threshold:g}"
+    if accuracy <= baseline:
+        return f"no better than naming the most common class, {baseline:.3f}"
+    return ""
 
 
 if __name__ == "__main__":

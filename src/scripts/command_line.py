@@ -18,13 +18,14 @@ CONFIG_HELP = "Config file of the project."
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an error of this project into one line on stderr and exit code 1."""
+    """Turn an error of this project, or of a file, into one line on stderr and exit code 1."""
     try:
         yield
-    except RookeryError as error:
+    except (RookeryError, OSError) as error:
         if os.environ.get("ROOKERY_TRACE") == "1":
             traceback.print_exc()
-        fail(str(error))
+        more = "" if isinstance(error, RookeryError) else "; `just doctor` may know more"
+        fail(f"{error}{more}")
 
 
 def show_progress() -> None:

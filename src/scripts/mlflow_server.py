@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import ROOT, settings
+from common import ROOT, registry, settings
 from inference.errors import ConfigurationError, RookeryError
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -79,6 +79,7 @@ def main() -> None:
     address = (arguments.host, arguments.port)
     try:
         store, artifacts = find_store(settings.load().tracking_uri, ROOT)
+        registry.require_database(store)
         check_port(address)
     except RookeryError as error:
         sys.exit(f"mlflow: {error}")

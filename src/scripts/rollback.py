@@ -97,6 +97,7 @@ def rollback(
 
 def connect(tracking_uri: str) -> None:
     """Point MLflow at the store, once it answers."""
+    registry.require_database(tracking_uri)
     if tracking_uri.startswith(("http://", "https://")):
         # imports Metaflow
         from common import tracking  # noqa: PLC0415

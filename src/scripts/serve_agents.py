@@ -11,6 +11,7 @@ import typer
 from common import ROOT
 from inference.errors import AgentError
 from scripts.command_line import one_line_errors
+from scripts.mlflow_server import check_port
 
 
 def agents(
@@ -21,6 +22,7 @@ def agents(
     with one_line_errors():
         if not adk.exists():
             raise AgentError("google-adk is not installed: run `just setup --group agents`")
+        check_port(("127.0.0.1", port))
     # ADK would ask whether it may report how it is used, in the terminal and on the page
     if not (Path.home() / ".adk" / "config.json").exists():
         subprocess.run([adk, "telemetry", "disable"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ADK's own command

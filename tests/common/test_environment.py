@@ -46,3 +46,17 @@ def test_given_a_bare_machine_then_metaflow_finds_a_user_name(tmp_path, given, n
     assert found["USERNAME"] == name
     assert found["KERAS_BACKEND"] == "tensorflow"
     assert found["DO_NOT_TRACK"] == "1"
+
+
+def test_given_a_file_of_variables_that_is_no_text_then_one_line_says_so(tmp_path):
+    (tmp_path / ".env").write_bytes(b"NAME=\xff\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import common"],
+        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / '.env'}: cannot be read")
+    assert done.stderr.count("\n") == 1

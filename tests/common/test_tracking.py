@@ -35,8 +35,21 @@ def test_given_a_server_that_answers_then_it_counts_as_reachable(server):
     tracking.require_reachable(server)
 
 
-def test_given_a_file_then_nothing_is_asked():
-    tracking.require_reachable("sqlite:///nowhere/mlflow.db")
+def test_given_a_file_that_is_not_there_then_mlflow_may_make_it(tmp_path):
+    tracking.require_reachable(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_given_a_file_that_is_no_database_then_the_error_names_it(tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database" * 1000)
+    with pytest.raises(RegistryError, match=r"mlflow\.db cannot be used \(file is not a database"):
+        tracking.require_reachable(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_given_a_folder_that_takes_no_file_then_the_error_names_it():
+    # not even root can write there
+    with pytest.raises(RegistryError, match=r"/proc/mlflow\.db cannot be used"):
+        tracking.require_reachable("sqlite:////proc/mlflow.db")
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000"])
@@ -62,3 +75,29 @@ def test_given_a_server_that_accepts_and_says_nothing_then_it_ends_within_ten_se
             tracking.require_reachable(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (["recall_Köln / Bonn"], "recall_Köln _ Bonn"),
+        (["recall_O'Higgins & Söhne"], "recall_O_Higgins _ Söhne"),
+        (["recall", "東京 港区"], "recall/東京 港区"),
+        (["drift", ".."], "drift/_"),
+        (["long", "x" * 300], "long/" + "x" * 235),
+    ],
+)
+def test_a_class_of_any_name_has_a_metric_that_mlflow_takes(parts, name):
+    from mlflow.utils.validation import _validate_metric_name  # noqa: PLC0415 - 4 s
+
+    assert tracking.metric_name(*parts) == name
+    _validate_metric_name(name)
+
+
+def test_names_that_are_the_same_for_mlflow_are_numbered():
+    figures = {"recall_a&b": 0.1, "recall_a/b": 0.2, "recall_a+b": 0.3}
+    assert tracking.by_metric_name(figures) == {
+        "recall_a_b": 0.1,
+        "recall_a_b 2": 0.2,
+        "recall_a_b 3": 0.3,
+    }

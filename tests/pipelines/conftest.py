@@ -16,7 +16,7 @@ from inference.local import Local
 class Workshop:
     """Runs flows with every trace of them in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "config/local.yml", **variables: str) -> None:
         self.folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -28,10 +28,12 @@ class Workshop:
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(folder),
             "METAFLOW_CARD_LOCALROOT": str(folder),
             "ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "ROOKERY_CONFIG": config,
+            **variables,
         }
         with pytest.MonkeyPatch.context() as patch:
             self.enter(patch)
-            self.settings = settings.load()
+            self.settings = settings.load(ROOT / config)
         backend = self.settings.create_backend()
         assert isinstance(backend, Local)
         self.backend = backend

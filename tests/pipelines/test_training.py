@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from common import ROOT
+from pipelines.training import refusal
 
 pytestmark = pytest.mark.integration
 
@@ -145,8 +146,23 @@ def test_given_a_threshold_out_of_reach_then_nothing_is_registered_and_the_run_i
     assert "not registered" in output
     assert run.data.version is None
     tags = mlflow_client.get_run(run.data.mlflow_run_id).data.tags
-    assert tags["registered"] == "no: below the threshold"
+    assert tags["registered"] == "no: below the threshold of 1"
     assert len(mlflow_client.search_model_versions("name='penguins'")) == before
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "threshold", "said"),
+    [
+        (0.9, 0.9, ""),
+        (0.89, 0.9, "below the threshold of 0.9"),
+        (0.6, 0.0, "no better than naming the most common class, 0.600"),
+        (0.61, 0.0, ""),
+    ],
+)
+def test_a_model_must_reach_the_threshold_and_know_more_than_the_most_common_class(
+    accuracy, threshold, said
+):
+    assert refusal(accuracy, threshold, baseline=0.6) == said
 
 
 def test_given_a_run_that_stopped_then_resume_goes_on_from_there(workshop, trained):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +9,6 @@ from typing import Any
 
 from common import tracking
 
-# MLflow allows no other characters in the name of a metric, no slash that ends a part or stands
-# beside another one, and no longer name.
-REFUSED = re.compile(r"[^\w\-. :]")
-LONGEST_NAME = 250
 VERDICT, TOLD = "verdict", "alerts.told"
 
 
@@ -100,15 +95,13 @@ def metrics(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     `:low` and `:high` behind it. Where two names are the same for MLflow, the later one gets a
     number.
     """
-    found: dict[str, float] = {}
-    for name, figures in named(checks):
-        free = name
-        number = 1
-        while free in found:
-            number += 1
-            free = f"{name} {number}"
-        found |= {free + end: figure for end, figure in figures.items() if math.isfinite(figure)}
-    return found
+    names = tracking.numbered(name for name, _ in named(checks))
+    return {
+        name + end: figure
+        for name, (_, figures) in zip(names, named(checks), strict=True)
+        for end, figure in figures.items()
+        if math.isfinite(figure)
+    }
 
 
 def named(checks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, float]]]:
@@ -116,10 +109,8 @@ def named(checks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, 
     for check in checks:
         if check["figure"] is None:
             continue
-        parts = [REFUSED.sub("_", part) for part in (check["name"], check["column"]) if part]
-        # a part of nothing but dots would name a folder
-        name = "/".join("_" if not part.strip(".") else part for part in parts)
+        name = tracking.metric_name(*filter(None, (check["name"], check["column"])))
         figures = {"": check["figure"]}
         if interval := check.get("interval"):
             figures |= dict(zip((":low", ":high"), interval, strict=True))
-        yield name[: LONGEST_NAME - 10], figures
+        yield name, figures
