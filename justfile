@@ -50,10 +50,31 @@ setup *ARGS:
         git add uv.lock
     fi
 
+# Check Python, packages, disk, ports, store, endpoint, credentials; say what mends them
+[group('set-up')]
+[no-exit-message]
+doctor *ARGS:
+    #!/bin/sh
+    # not after `setup`, which would mend or stop what this is to tell
+    PYTHONPATH=src
+    export PYTHONPATH
+    [ -x .venv/bin/python ] || exec uv run --no-project --python '>=3.11' src/scripts/doctor.py "$@"
+    exec .venv/bin/python src/scripts/doctor.py "$@"
+
 # Make data/penguins.csv from the palmerpenguins package
 [group('set-up')]
 data: setup
     {{ run }} --with palmerpenguins==0.1.6 src/scripts/penguins.py
+
+# Write a config file for a CSV file: `just new-project NAME --data FILE.csv --target COLUMN`
+[group('set-up')]
+new-project *ARGS: setup
+    {{ run }} src/scripts/new_project.py "$@"
+
+# Write the tables of config/wine.yml, breast_cancer.yml and parcels.yml into data/
+[group('set-up')]
+tables *ARGS: setup
+    {{ run }} src/scripts/tables.py "$@"
 
 # Remove what runs made: models, captures, reports (never data/ and .venv)
 [group('set-up')]
@@ -296,7 +317,8 @@ evals *ARGS: setup
 # Run the tests
 [group('quality')]
 test *ARGS: setup
-    {{ run }} pytest "$@"
+    # files side by side, in the order of tests/conftest.py; each takes up to 2 GB of memory
+    {{ run }} pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
 
 # Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]
@@ -319,6 +341,61 @@ lint: setup
     # in an environment of its own, for it asks for other versions than the project does
     uv tool run --exclude-newer 2026-11-23T00:00:00Z checkov==3.3.30 --framework cloudformation \
         --directory cloud-formation --skip-download --compact --quiet
+    uv tool run --exclude-newer 2026-11-23T00:00:00Z check-jsonschema==0.39.0 --quiet \
+        --builtin-schema vendor.github-workflows .github/workflows/*.yml
+    uv tool run --exclude-newer 2026-11-23T00:00:00Z zizmor==1.32.0 --offline --quiet .github/workflows
+
+# Check what is staged, in seconds: format, style, secrets
+[group('quality')]
+[no-exit-message]
+lint-staged:
+    #!/bin/sh
+    set -eu
+    staged=$(mktemp -d)
+    trap 'rm -rf "$staged"' EXIT
+    # what will be committed, which may not be what the files hold now; and what makes packages of folders
+    {
+        git diff --cached --name-only --diff-filter=ACMR -z -- '*.py'
+        git ls-files -z -- pyproject.toml '*__init__.py'
+    } | git checkout-index --force --prefix="$staged/" -z --stdin
+    ruff=$PWD/.venv/bin/ruff
+    [ -x "$ruff" ] || { echo 'lint-staged: there is no ruff: run `just setup`' >&2; exit 1; }
+    (cd "$staged" && "$ruff" format --no-cache --check --quiet && "$ruff" check --no-cache --quiet) ||
+        { echo 'lint-staged: `just format` mends most of it; then `git add` the files again' >&2; exit 1; }
+    # exit code 1: it could not look, without a network say; `just audit` and CI will
+    {{ run }} src/scripts/audit.py staged --root . || [ $? = 1 ]
+
+# Let git check what is committed (lint-staged) and pushed (lint, quick tests): `just hooks [--remove]`
+[group('quality')]
+[no-exit-message]
+hooks *ARGS:
+    #!/bin/sh
+    set -eu
+    now=$(git config --local core.hooksPath || true)
+    case "${1-}" in
+    '')
+        if [ -n "$now" ] && [ "$now" != .githooks ]; then
+            echo "hooks: git runs the hooks in $now already (core.hooksPath): unset that first" >&2
+            exit 1
+        fi
+        git config --local core.hooksPath .githooks
+        echo 'git runs the hooks in .githooks now; `just hooks --remove` ends it'
+        ;;
+    --remove)
+        [ "$now" != .githooks ] || git config --local --unset core.hooksPath
+        echo 'git does not run the hooks in .githooks'
+        ;;
+    *)
+        echo 'Usage: just hooks [--remove]'
+        [ "$1" = --help ]
+        ;;
+    esac
+
+# Look for known vulnerabilities and for secrets: `just audit [packages|secrets]`
+[group('quality')]
+[no-exit-message]
+audit *ARGS: setup
+    {{ run }} src/scripts/audit.py "$@"
 
 # Fix what can be fixed, and format
 [group('quality')]
@@ -330,6 +407,16 @@ format *ARGS: setup
 [group('quality')]
 types *ARGS: setup
     {{ run }} pyright "$@"
+
+# Build the guide, and show it on http://127.0.0.1:8002
+[group('docs')]
+docs *ARGS: setup
+    {{ run }} src/scripts/guide.py "$@"
+
+# Write docs/reference from code and configuration
+[group('docs')]
+reference *ARGS: setup
+    {{ run }} src/scripts/guide_reference.py "$@"
 
 # Make the README's picture from the demo's last report
 [group('docs')]
