@@ -418,7 +418,7 @@ docs *ARGS: setup
 reference *ARGS: setup
     {{ run }} src/scripts/guide_reference.py "$@"
 
-# Make the README's picture from the demo's last report
+# Make the guide's pictures from what the demo left (needs Chromium)
 [group('docs')]
 pictures *ARGS: setup
-    {{ run }} src/scripts/picture.py "$@"
+    {{ run }} src/scripts/pictures.py "$@"

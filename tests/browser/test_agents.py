@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from common import ROOT
 from common.retrieval import Index, index_folder
-from scripts import picture
+from scripts import pictures
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -87,8 +87,8 @@ def url(root, free_port) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if shutil.which("chromium") is None:
-        pytest.skip(picture.INSTALL)
-    with picture.chromium() as started:
+        pytest.skip(pictures.INSTALL)
+    with pictures.chromium() as started:
         yield started
 
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from common import ROOT
-from scripts import guide, picture
+from scripts import guide, pictures
 
 pytestmark = [
     pytest.mark.browser,
@@ -27,8 +27,8 @@ CONTRAST = 4.5
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if shutil.which("chromium") is None:
-        pytest.skip(picture.INSTALL)
-    with picture.chromium() as started:
+        pytest.skip(pictures.INSTALL)
+    with pictures.chromium() as started:
         yield started
 
 

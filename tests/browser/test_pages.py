@@ -19,7 +19,7 @@ from common.dataset import read_table
 from common.monitoring import drift, reports
 from common.monitoring.window import Window
 from common.settings import MonitoringSettings
-from scripts import picture
+from scripts import pictures
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -45,8 +45,8 @@ def is_remote(url: str) -> bool:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if shutil.which("chromium") is None:
-        pytest.skip(picture.INSTALL)
-    with picture.chromium() as started:
+        pytest.skip(pictures.INSTALL)
+    with pictures.chromium() as started:
         yield started
 
 

@@ -19,7 +19,7 @@ from common.monitoring import history, report
 from common.monitoring.review import Judgement, check_alone, judge
 from common.monitoring.window import Window
 from common.settings import MonitoringSettings
-from scripts import picture
+from scripts import pictures
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -31,8 +31,8 @@ LONG = "a name without a blank in it, ".replace(" ", "_") * 6
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if shutil.which("chromium") is None:
-        pytest.skip(picture.INSTALL)
-    with picture.chromium() as started:
+        pytest.skip(pictures.INSTALL)
+    with pictures.chromium() as started:
         yield started
 
 
@@ -200,8 +200,8 @@ def test_given_a_model_card_then_every_section_is_there(open_page, pages, schema
 
 def test_picture_of_a_report(browser, pages, tmp_path):
     file = tmp_path / "picture.png"
-    page = browser.new_page(viewport={"width": picture.WIDTH, "height": 900})
-    picture.take(page, pages["failed"], file)
+    page = browser.new_page(viewport={"width": pictures.WIDTH, "height": 900})
+    pictures.take_report(page, pages["failed"], file)
     content = file.read_bytes()
     assert content.startswith(b"\x89PNG")
     assert 20_000 < len(content) < 300_000

@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from common import ROOT
+from visits import Clone, Commands
 
 # In the order in which somebody reads them, and in which their commands are run.
 FIRST = ("README.md", "docs/index.md", "docs/quick-start.md", "docs/journeys", "docs/how-to")
@@ -157,13 +158,39 @@ PAGES = find_pages()
 assert len(PAGES) > len(LAST)
 
 
+BUSY = [
+    page
+    for page in PAGES
+    if any(one.language in ("sh", "console", "python") for one in page.blocks)
+]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test with the argument `page` every page, one by one."""
-    if "page" in metafunc.fixturenames:
-        metafunc.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+    """Give a test with the argument `page` every page, and `busy_page` those with commands."""
+    for argument, some in {"page": PAGES, "busy_page": BUSY}.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, some, ids=[page.name for page in some])
 
 
 @pytest.fixture(scope="session")
 def pages() -> dict[str, Page]:
     """Every page by its path from the root."""
     return {page.name: page for page in PAGES}
+
+
+@pytest.fixture(scope="session")
+def commands() -> Commands:
+    """What is to be done with the pages' commands."""
+    return Commands.read()
+
+
+@pytest.fixture(scope="session")
+def clone(commands, tmp_path_factory) -> Iterator[Clone]:
+    """A fresh clone, in which the commands of one page after the other are run."""
+    place = tmp_path_factory.mktemp("reader")
+    for folder in ("rookery", "home"):
+        (place / folder).mkdir()
+    clone = Clone(place / "rookery", place / "home", commands)
+    clone.make()
+    yield clone
+    clone.end()

@@ -10,12 +10,15 @@ import yaml
 
 from common import ROOT, settings
 from scripts.reference_pages import of_flows, of_recipes, sources
+from visits import matches, plain
 
 RUN = {"sh", "console", "python"}
 # mermaid is drawn in tests/browser/test_guide.py, and a toctree is Sphinx's
-KNOWN = RUN | {"json", "yaml", "mermaid", "text", "{toctree}"}
+KNOWN = RUN | {"diff", "json", "yaml", "mermaid", "text", "{toctree}"}
 # Metaflow's own, as far as the pages use them
 METAFLOW = {"--config", "--config-value", "--run-id-file", "--tag", "--with", "--max-workers"}
+# recipes that hand what they do not know to a flow, or to the AWS CLI
+HANDS_ON = {"monitor", "sagemaker-monitor", "aws-ssh"}
 TRUE_EVERYWHERE = {"--help", "--yes"}
 SAGEMAKER = {
     "AWS_REGION": "us-east-1",
@@ -80,7 +83,8 @@ def test_every_command_is_one_that_exists(page):
 
 def split(command: str) -> list[list[str]]:
     """Return the words of each part of a command, without comments and variables in front."""
-    lexer = shlex.shlex(command.partition("<<")[0], posix=True, punctuation_chars=True)
+    text = command.partition("<<")[0].replace("\\\n", " ")
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.commenters = ""
     lexer.whitespace_split = True
     words: list[list[str]] = [[]]
@@ -133,7 +137,7 @@ def recipe_options(name: str) -> set[str] | None:
         return flow_options(file)
     rows = of_recipes.script_options(file, word)
     options = {option for row in rows for option in re.findall(r"--[a-z-]+", row[0])}
-    return options or None if name not in ("monitor", "sagemaker-monitor") else None
+    return options or None if name not in HANDS_ON else None
 
 
 def flow_options(flow: str) -> set[str]:
@@ -143,25 +147,29 @@ def flow_options(flow: str) -> set[str]:
     return METAFLOW | {row[0].strip("`") for row in [*own, *shared]}
 
 
-def test_what_other_tests_run_is_run_there(table):
-    credited = [*table["elsewhere"].values(), table["circle"]]
-    for credit in credited:
+def test_what_other_tests_run_is_run_there(commands):
+    for credit in [*commands.table["elsewhere"].values(), commands.table["circle"]]:
         file, _, name = credit["test"].partition("::")
-        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        text = (ROOT / file).read_text(encoding="utf-8")
+        tests = {
+            node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)
+        }
         assert name in tests, credit["test"]
-        assert credit["holds"] in (ROOT / file).read_text(encoding="utf-8"), credit
+        assert credit["holds"] in text, credit
 
 
-def test_no_entry_of_the_table_is_left_over(table, pages, is_elsewhere):
-    commands = [
-        shlex.join(part)
+def test_no_entry_of_the_table_is_left_over(commands, pages):
+    said = [
+        part.strip()
         for page in pages.values()
         for block in page.blocks
         for command in block.commands()
-        for part in split(command)
+        for part in plain(command).split("&&")
     ]
-    assert commands
+    table = commands.table
+    patterns = [*table["not_run"], *table["elsewhere"], *table["codes"], table["once"]]
+    unused = [one for one in patterns if not any(matches(one, command) for command in said)]
+    assert not unused
     assert set(table["given"]) <= pages.keys()
 
 

@@ -17,7 +17,7 @@ from inference.errors import RetrievalError
 
 logger = logging.getLogger("rookery")
 
-# Characters; some 130 words, which is what an answer quotes. Tables and code are never cut.
+# Characters; some 130 words, which is what an answer quotes. Code and rows of tables are never cut.
 LIMIT = 800
 SEPARATOR = " > "
 # Of any folder: keywords of sections, by file#heading.
@@ -172,12 +172,27 @@ def _pack(
     """Yield neighbouring blocks together as long as they stay below the limit."""
     piece = ""
     for first, last in pairwise([*starts, end]):
-        block = "\n".join(lines[first:last])
-        if piece and len(piece) + len(block) > LIMIT:
-            yield heading, piece.strip("\n")
-            piece = ""
-        piece += block + "\n"
+        for block in _rows(lines[first:last]):
+            if piece and len(piece) + len(block) > LIMIT:
+                yield heading, piece.strip("\n")
+                piece = ""
+            piece += block + "\n"
     yield heading, piece.strip("\n")
+
+
+def _rows(block: Sequence[str]) -> Iterator[str]:
+    """Yield a block as it is, or a long table in several, each with the table's header."""
+    head, rows = block[:2], block[2:]
+    if not block[0].startswith("|") or len("\n".join(block)) <= LIMIT:
+        yield "\n".join(block)
+        return
+    part: list[str] = []
+    for row in rows:
+        if part and sum(map(len, part)) + len(row) > LIMIT:
+            yield "\n".join([*head, *part, ""])
+            part = []
+        part.append(row)
+    yield "\n".join([*head, *part])
 
 
 def split_python(source: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:

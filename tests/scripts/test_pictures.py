@@ -6,7 +6,7 @@ import os
 import pytest
 
 from inference.errors import ConfigurationError
-from scripts import picture
+from scripts import pictures
 
 
 def test_newest_report_of_a_failed_run(tmp_path):
@@ -17,16 +17,16 @@ def test_newest_report_of_a_failed_run(tmp_path):
         file.write_text(json.dumps({"verdict": verdict}))
         os.utime(file, (1000 - age, 1000 - age))
 
-    assert picture.newest_report(tmp_path) == tmp_path / "reports" / "10" / "report.html"
+    assert pictures.newest_report(tmp_path) == tmp_path / "reports" / "10" / "report.html"
 
 
 def test_no_failed_run(tmp_path):
     with pytest.raises(ConfigurationError, match="just demo"):
-        picture.newest_report(tmp_path)
+        pictures.newest_report(tmp_path)
 
 
 def test_given_no_browser_then_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(ConfigurationError, match=picture.INSTALL), picture.chromium():
+    with pytest.raises(ConfigurationError, match=pictures.INSTALL), pictures.chromium():
         pass
