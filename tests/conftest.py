@@ -33,7 +33,10 @@ PERSONAL = (
     ),
 )
 # Groups of tests that take minutes, the longest first.
-LONGEST = ("workshop", "test_rehearse", "repair", "test_scale_out", "test_deployment")
+LONGEST = (
+    *("guide", "workshop", "test_rehearse", "test_scale_out", "repair"),
+    *("parcels", "wine", "breast cancer", "test_interrupt", "test_deployment"),
+)
 # How much more the favourite class of a small model weighs than the others, before the softmax.
 FAVOUR = 5.0
 

@@ -1,6 +1,4 @@
-"""Deployment, traffic, labels and monitoring, one after the other, against a real server."""
-
-import time
+"""Deployment, traffic and labels, one after the other, against a real server."""
 
 import pytest
 import requests
@@ -81,29 +79,6 @@ def test_given_no_server_then_traffic_fails_and_says_how_to_start_one(workshop, 
     fine, _, output = workshop.run("deployment")
     assert fine, output
     assert get(workshop, "ping").status_code == 200
-
-
-def test_given_usual_traffic_then_monitoring_passes_and_given_drift_then_it_names_the_column(
-    workshop, deployed, mlflow_client
-):
-    workshop.run("traffic", samples=300, seed=1)
-    workshop.run("traffic", mode="labels", seed=1)
-    started = time.monotonic()
-    fine, usual, output = workshop.run("monitoring", samples=300)
-    assert fine, output
-    assert time.monotonic() - started < 240
-
-    workshop.run("traffic", samples=300, seed=2, drift=True)
-    fine, drifted, output = workshop.run("monitoring", samples=300)
-    assert fine, output
-
-    assert usual.data.verdict == "pass"
-    assert drifted.data.verdict == "fail"
-    failed = [check for check in drifted.data.checks if check["verdict"] == "fail"]
-    assert "body_mass_g" in {check["column"] for check in failed}
-    experiment = mlflow_client.get_experiment_by_name("penguins-monitoring")
-    runs = mlflow_client.search_runs([experiment.experiment_id])
-    assert {run.info.run_name for run in runs} == {usual.id, drifted.id}
 
 
 def test_given_a_version_that_does_not_load_then_the_old_one_goes_on_serving(
