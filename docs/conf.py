@@ -29,19 +29,22 @@ mermaid_height = "auto"
 mermaid_init_config = {"startOnLoad": False, "securityLevel": "strict"}
 
 
-def unlink_folders(app: Sphinx, page: str, source: list[str]) -> None:
-    """Leave the text alone of a link to a folder of the repository, which GitHub can show.
+def adapt_links(app: Sphinx, page: str, source: list[str]) -> None:
+    """Adapt links to what lies beyond docs/, which GitHub can show and the guide cannot.
 
-    Files beyond docs/ become downloads by themselves.
+    Files become downloads by themselves, without a heading in them; of a folder, the text stays.
     """
     here = app.env.doc2path(page).parent
 
     def replace(link: re.Match[str]) -> str:
-        return link[1] if (here / link[2]).is_dir() else link[0]
+        target = (here / link[2]).resolve()
+        if target.is_relative_to(app.srcdir):
+            return link[0]
+        return link[1] if target.is_dir() else f"[{link[1]}]({link[2]})"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]*)\)", replace, source[0])
+    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]*)(?:#[^)]*)?\)", replace, source[0])
 
 
 def setup(app: Sphinx) -> None:
     """Connect what Sphinx is to call."""
-    app.connect("source-read", unlink_folders)
+    app.connect("source-read", adapt_links)
