@@ -32,7 +32,7 @@ mermaid_init_config = {"startOnLoad": False, "securityLevel": "strict"}
 def adapt_links(app: Sphinx, page: str, source: list[str]) -> None:
     """Adapt links to what lies beyond docs/, which GitHub can show and the guide cannot.
 
-    Files become downloads by themselves, without a heading in them; of a folder, the text stays.
+    Files become downloads by themselves; of a folder, and of a page of Markdown, the text stays.
     """
     here = app.env.doc2path(page).parent
 
@@ -40,7 +40,7 @@ def adapt_links(app: Sphinx, page: str, source: list[str]) -> None:
         target = (here / link[2]).resolve()
         if target.is_relative_to(app.srcdir):
             return link[0]
-        return link[1] if target.is_dir() else f"[{link[1]}]({link[2]})"
+        return link[1] if target.is_dir() or target.suffix == ".md" else link[0]
 
     source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]*)(?:#[^)]*)?\)", replace, source[0])
 
