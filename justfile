@@ -68,11 +68,13 @@ data: setup
 
 # Write a config file for a CSV file: `just new-project NAME --data FILE.csv --target COLUMN`
 [group('set-up')]
+[no-exit-message]
 new-project *ARGS: setup
     {{ run }} src/scripts/new_project.py "$@"
 
 # Write the tables of config/wine.yml, breast_cancer.yml and parcels.yml into data/
 [group('set-up')]
+[no-exit-message]
 tables *ARGS: setup
     {{ run }} src/scripts/tables.py "$@"
 
@@ -84,132 +86,158 @@ clean:
 
 # Go through the whole loop once: train, deploy, predict, monitor
 [group('loop')]
+[no-exit-message]
 demo *ARGS: setup
     {{ run }} src/scripts/demo.py "$@"
 
 # Train, evaluate and register a model
 [group('loop')]
+[no-exit-message]
 train *ARGS: setup
     {{ run }} src/pipelines/training.py run "$@"
 
 # Train on captured rows with ground truth as well
 [group('loop')]
+[no-exit-message]
 retrain *ARGS: setup
     {{ run }} src/pipelines/training.py run --captured "$@"
 
 # Deploy the newest registered model, if it is no worse than the one that is live
 [group('loop')]
+[no-exit-message]
 deploy *ARGS: setup
     {{ run }} src/pipelines/deployment.py run "$@"
 
 # Serve the version before this one again: `just rollback [--to VERSION] [--dry-run]`
 [group('loop')]
+[no-exit-message]
 rollback *ARGS: setup
     {{ run }} src/scripts/rollback.py "$@"
 
 # Show what was live when, why, and with what figures
 [group('loop')]
+[no-exit-message]
 history *ARGS: setup
     {{ run }} src/scripts/history.py "$@"
 
 # Send traffic to the endpoint
 [group('loop')]
+[no-exit-message]
 traffic *ARGS: setup
     {{ run }} src/pipelines/traffic.py run --mode traffic "$@"
 
 # Label what was captured
 [group('loop')]
+[no-exit-message]
 labels *ARGS: setup
     {{ run }} src/pipelines/traffic.py run --mode labels "$@"
 
 # Judge what was captured: exits 0 on pass and warn, 2 on fail, 1 if it could not
 [group('loop')]
+[no-exit-message]
 monitor *ARGS: setup
     {{ run }} src/scripts/monitor.py "$@"
 
 # Serve the deployed model on http://127.0.0.1:8080
 [group('servers')]
+[no-exit-message]
 serve *ARGS: setup
     {{ run }} src/scripts/serve.py "$@"
 
 # Stop the server that `serve` or `deploy` started
 [group('servers')]
+[no-exit-message]
 stop *ARGS: setup
     {{ run }} src/scripts/stop.py "$@"
 
 # Send one sample request to the server
 [group('servers')]
+[no-exit-message]
 sample *ARGS: setup
     {{ run }} src/scripts/sample.py "$@"
 
 # Count what was captured, by model version
 [group('servers')]
+[no-exit-message]
 sqlite *ARGS: setup
     {{ run }} src/scripts/captures.py "$@"
 
 # Move what waits in the spool into the database
 [group('servers')]
+[no-exit-message]
 capture-replay *ARGS: setup
     {{ run }} src/scripts/capture_replay.py "$@"
 
 # Score a CSV or Parquet file of any size: `just predict FILE [--output FILE]`
 [group('servers')]
+[no-exit-message]
 predict *ARGS: setup
     {{ run }} src/scripts/predict.py "$@"
 
 # Write what `docker build` needs for an image of the deployed model
 [group('servers')]
+[no-exit-message]
 image *ARGS: setup
     {{ run }} src/scripts/image.py "$@"
 
 # Show the history of monitoring on http://127.0.0.1:8000
 [group('servers')]
+[no-exit-message]
 dashboard *ARGS: setup
     {{ run }} src/scripts/dashboard.py "$@"
 
 # Show runs and models on http://127.0.0.1:5000
 [group('servers')]
+[no-exit-message]
 mlflow *ARGS: setup
     {{ run }} src/scripts/mlflow_server.py "$@"
 
 # Make user, roles, bucket and Batch queue: `just aws-setup USER [--region REGION]`
 [group('aws')]
+[no-exit-message]
 aws-setup *ARGS: setup
     {{ run }} src/scripts/aws.py setup "$@"
 
 # Remove what `aws-setup` and `aws-mlflow` made, the bucket with all it holds included
 [group('aws')]
+[no-exit-message]
 aws-teardown *ARGS: setup
     {{ run }} src/scripts/aws.py teardown "$@"
 
 # Start an MLflow server on EC2: `just aws-mlflow --cidr 203.0.113.7/32`
 [group('aws')]
+[no-exit-message]
 aws-mlflow *ARGS: setup
     {{ run }} src/scripts/aws.py mlflow "$@"
 
 # Open a shell on the MLflow server
 [group('aws')]
+[no-exit-message]
 aws-ssh *ARGS: setup
     {{ run }} src/scripts/aws.py ssh "$@"
 
 # Make the key with which `aws-ssh --key` opens it
 [group('aws')]
+[no-exit-message]
 aws-pem *ARGS: setup
     {{ run }} src/scripts/aws.py pem "$@"
 
 # Write what `docker build` needs for an image of tasks on other machines
 [group('aws')]
+[no-exit-message]
 task-image *ARGS: setup
     {{ run }} src/scripts/task_image.py "$@"
 
 # Train on AWS Batch, each fold in a job of its own
 [group('aws')]
+[no-exit-message]
 aws-train *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "trains on AWS Batch: ten jobs of some minutes each are billed" \
         src/scripts/upload.py src/pipelines/training.py run --with batch --with retry --parallel 6 "$@"
 
 # Deploy to SageMaker from AWS Batch
 [group('aws')]
+[no-exit-message]
 aws-deploy *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "{{ deploys }}" \
         src/scripts/upload.py src/pipelines/deployment.py {{ on_sagemaker }} \
@@ -217,100 +245,119 @@ aws-deploy *ARGS: setup
 
 # Put the deployment flow onto Step Functions
 [group('aws')]
+[no-exit-message]
 aws-deploy-sfn-create *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "makes a state machine; each of its runs deploys to SageMaker" \
         src/scripts/upload.py src/pipelines/deployment.py {{ on_sagemaker }} step-functions create "$@"
 
 # Run it there
 [group('aws')]
+[no-exit-message]
 aws-deploy-sfn-trigger *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "{{ deploys }}" \
         src/pipelines/deployment.py {{ on_sagemaker }} step-functions trigger --backend backend.Sagemaker "$@"
 
 # Put the monitoring flow onto Step Functions, which run it every hour
 [group('aws')]
+[no-exit-message]
 aws-monitor-sfn-create *ARGS: setup
     METAFLOW_PROFILE=production {{ run }} src/scripts/ask.py "makes a state machine that runs a job on AWS Batch every hour" \
         src/pipelines/monitoring.py {{ on_sagemaker }} step-functions create "$@"
 
 # Deploy to SageMaker
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-deploy *ARGS: setup
     {{ run }} src/scripts/ask.py "{{ deploys }}" \
         src/pipelines/deployment.py {{ on_sagemaker }} run --backend backend.Sagemaker "$@"
 
 # Send one sample request to the SageMaker endpoint
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-sample *ARGS: setup
     {{ run }} src/scripts/sample.py --config config/sagemaker.yml "$@"
 
 # Send traffic to the SageMaker endpoint
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-traffic *ARGS: setup
     {{ run }} src/pipelines/traffic.py {{ on_sagemaker }} run --mode traffic "$@"
 
 # Label what it captured
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-labels *ARGS: setup
     {{ run }} src/pipelines/traffic.py {{ on_sagemaker }} run --mode labels "$@"
 
 # Judge what it captured
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-monitor *ARGS: setup
     {{ run }} src/scripts/monitor.py --config config/sagemaker.yml "$@"
 
 # Serve the version before this one again on SageMaker
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-rollback *ARGS: setup
     {{ run }} src/scripts/rollback.py --config config/sagemaker.yml "$@"
 
 # Show what the SageMaker endpoint serves
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-status *ARGS: setup
     {{ run }} src/scripts/sagemaker.py status "$@"
 
 # Delete the SageMaker endpoint and its models; captures stay
 [group('sagemaker')]
+[no-exit-message]
 sagemaker-delete *ARGS: setup
     {{ run }} src/scripts/sagemaker.py delete "$@"
 
 # Start a local stand-in for AWS, and print the variables that lead to it
 [group('sagemaker')]
+[no-exit-message]
 aws-rehearsal *ARGS: setup
     {{ run }} src/scripts/rehearsal/serve.py "$@"
 
 # Run an aws or sagemaker recipe against the stand-in: `just rehearse all` for the whole circle
 [group('sagemaker')]
+[no-exit-message]
 rehearse *ARGS: setup
     {{ run }} src/scripts/rehearsal/rehearse.py "$@"
 
 # Index the documents for search
 [group('agents')]
+[no-exit-message]
 index *ARGS: setup
     {{ run }} src/pipelines/indexing.py run "$@"
 
 # Ask the documents: `just ask "How do I roll back a deployment?"`
 [group('agents')]
+[no-exit-message]
 ask *ARGS: setup
     {{ run }} src/scripts/ask_agent.py "$@"
 
 # Answer many questions, each with a card
 [group('agents')]
+[no-exit-message]
 rag *ARGS: setup
     {{ run }} src/pipelines/rag.py run "$@"
 
 # Talk to the agents in a browser, on http://127.0.0.1:8001
 [group('agents')]
+[no-exit-message]
 agents *ARGS: setup
     {{ run }} src/scripts/serve_agents.py "$@"
 
 # Let agents play Tic-Tac-Toe against each other
 [group('agents')]
+[no-exit-message]
 tournament *ARGS: setup
     {{ run }} src/scripts/tournament.py "$@"
 
 # Hold the agents to their evaluation sets
 [group('agents')]
+[no-exit-message]
 evals *ARGS: setup
     {{ run }} src/scripts/evals.py "$@"
 
@@ -410,15 +457,18 @@ types *ARGS: setup
 
 # Build the guide, and show it on http://127.0.0.1:8002
 [group('docs')]
+[no-exit-message]
 docs *ARGS: setup
     {{ run }} src/scripts/guide.py "$@"
 
 # Write docs/reference from code and configuration
 [group('docs')]
+[no-exit-message]
 reference *ARGS: setup
     {{ run }} src/scripts/guide_reference.py "$@"
 
 # Make the guide's pictures from what the demo left (needs Chromium)
 [group('docs')]
+[no-exit-message]
 pictures *ARGS: setup
     {{ run }} src/scripts/pictures.py "$@"
