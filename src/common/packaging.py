@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOLERANCE = 1e-5
+# what float32 loses in a softmax over a hundred classes is a hundredth of it
+SUM_TOLERANCE = 1e-3
 GENERATED_ROWS = 1_000
 UNSEEN = "a value that training never saw"
 REFERENCE = "reference.parquet"
@@ -83,23 +85,20 @@ def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # no
 
     Its inputs are the features by name, shape (rows, 1), float32 or text; its output is
     `probabilities`, shape (rows, classes).
+
+    Raises:
+        ModelError: A converter does not know a transformer or a layer.
     """
     import onnx  # noqa: PLC0415 - only training builds graphs
-    import skl2onnx  # noqa: PLC0415
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType  # noqa: PLC0415
 
-    kinds = {"number": FloatTensorType, "category": StringTensorType}
-    first = skl2onnx.to_onnx(
-        transformers,
-        initial_types=[(n, kinds[f.kind]([None, 1])) for n, f in schema.features.items()],
-        target_opset={"": 15, "ai.onnx.ml": 3},
-    )
-    rename_inputs(first, list(schema.features))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPH
-        network.export(path, format="onnx", verbose=False)
-        second = onnx.load(path)
-
+    try:
+        first = convert_transformers(schema, transformers)
+    except Exception as error:
+        raise ModelError(f"skl2onnx cannot convert the transformers: {in_short(error)}") from error
+    try:
+        second = convert_network(network)
+    except Exception as error:
+        raise ModelError(f"Keras cannot export the network as ONNX: {in_short(error)}") from error
     second = onnx.compose.add_prefix(second, "network/")
     first.ir_version = second.ir_version = min(first.ir_version, second.ir_version)
     for part in (first, second):
@@ -116,6 +115,39 @@ def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # no
     joined.graph.output[0].name = OUTPUT
     onnx.checker.check_model(joined)
     return joined.SerializeToString()
+
+
+def convert_transformers(schema: Schema, transformers: Any) -> Any:  # noqa: ANN401 - no types
+    """Return the transformers as ONNX, from the features by name to one matrix of inputs."""
+    import skl2onnx  # noqa: PLC0415 - see build_graph
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType  # noqa: PLC0415
+
+    kinds = {"number": FloatTensorType, "category": StringTensorType}
+    converted = skl2onnx.to_onnx(
+        transformers,
+        initial_types=[(n, kinds[f.kind]([None, 1])) for n, f in schema.features.items()],
+        target_opset={"": 15, "ai.onnx.ml": 3},
+    )
+    rename_inputs(converted, list(schema.features))
+    return converted
+
+
+def convert_network(network: Any) -> Any:  # noqa: ANN401 - Keras and ONNX have no static types
+    """Return the network as ONNX."""
+    import onnx  # noqa: PLC0415 - see build_graph
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH
+        network.export(path, format="onnx", verbose=False)
+        exported = onnx.load(path)
+    onnx.checker.check_model(exported)
+    return exported
+
+
+def in_short(error: Exception) -> str:
+    """Return an error's kind and its first line that says anything."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 
 def rename_inputs(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - an onnx.ModelProto
@@ -137,7 +169,7 @@ def prove_agreement(
         The largest difference of a probability.
 
     Raises:
-        ModelError: It is larger than 1e-5.
+        ModelError: It is larger than 1e-5, or a row's probabilities do not sum to 1.
     """
     known = to_records(rows[list(schema.features)])
     records = [
@@ -147,13 +179,21 @@ def prove_agreement(
         *generate(schema, GENERATED_ROWS),
     ]
     columns = schema.columns(records)
-    difference = np.abs(graph.probabilities(columns) - reference.probabilities(columns)).max(axis=1)
+    answered = graph.probabilities(columns)
+    difference = np.abs(answered - reference.probabilities(columns)).max(axis=1)
     # NaN must count as the worst difference, not as none
     worst = int(np.where(np.isnan(difference), np.inf, difference).argmax())
     if not difference[worst] <= TOLERANCE:
         raise ModelError(
             f"the ONNX graph and Keras disagree by {difference[worst]:.2g} (limit {TOLERANCE:g})"
             f" on {records[worst]}; nothing was registered"
+        )
+    sums = answered.sum(axis=1)
+    odd = int(np.abs(sums - 1).argmax())
+    if abs(sums[odd] - 1) > SUM_TOLERANCE:
+        raise ModelError(
+            f"the probabilities of {records[odd]} sum to {sums[odd]:.3g}, not 1; the network's last"
+            " layer must be a softmax; nothing was registered"
         )
     return float(difference[worst])
 

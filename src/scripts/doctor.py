@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--config",
         type=Path,
-        default=ROOT / "config" / "local.yml",
+        default=ROOT / (os.environ.get("ROOKERY_CONFIG") or "config/local.yml"),
         help="config file of the project",
     )
     arguments = parser.parse_args()

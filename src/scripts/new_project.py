@@ -39,7 +39,7 @@ def new_project(
     """Look at a CSV file and write config/NAME.yml, which predicts one of its columns."""
     with one_line_errors():
         file = config_file(name, folder, force=force)
-        text, notes = describe(name, data.absolute(), target, free_port(folder))
+        text, notes = describe(name, data.absolute(), target, free_port(folder, file))
         loaded = settings.parse(text, str(file))
         table = read_table(loaded.dataset, data.absolute())
         try:
@@ -240,11 +240,12 @@ def sequence(values: Iterable[str]) -> str:
     return f"[{', '.join(scalar(value) for value in values)}]"
 
 
-def free_port(folder: Path) -> int:
-    """Return the first port that no config file names."""
+def free_port(folder: Path, own: Path) -> int:
+    """Return the first port that no config file names but the one that is written anew."""
     taken = {
         int(port)
         for file in folder.glob("*.yml")
+        if file != own
         for port in PORT.findall(file.read_text(encoding="utf-8", errors="replace"))
     }
     return next(port for port in range(FIRST_PORT, FIRST_PORT + 1000) if port not in taken)

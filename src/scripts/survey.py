@@ -80,7 +80,8 @@ def survey_numbers(name: str, cells: Sequence[str], numbers: list[float], differ
     if whole and different <= FEW_NUMBERS:
         notes.append(f"{different} different whole numbers: a category, if they are names")
     if strange := [cell for cell in cells if not isinstance(number(cell), float)]:
-        notes.append(f"{len(strange)} cells are no numbers, such as {strange[0][:20]!r}")
+        share = f"{len(strange)} of {len(cells)} cells"
+        notes.append(f"no number in {share}, such as {strange[0][:20]!r}")
     unit = UNIT.search(name)
     return Column(name, "number", "; ".join(notes), low, high, unit[1] if unit else None)
 

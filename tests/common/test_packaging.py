@@ -52,6 +52,34 @@ def test_given_engines_that_disagree_then_the_worst_row_is_shown(schema, rows, f
         packaging.prove_agreement(schema, graph, KerasEngine(transformers, other), rows)
 
 
+def test_given_a_last_layer_that_is_no_softmax_then_it_is_refused(schema, rows, fitted):
+    import keras  # noqa: PLC0415 - 7 s that only this file pays
+
+    transformers, _ = fitted
+    layers = [keras.Input((9,)), keras.layers.Dense(3, activation="sigmoid")]
+    sigmoids = keras.Sequential(layers)
+    sigmoids(np.zeros((1, 9), np.float32))  # Keras exports what was called once
+    with pytest.raises(ModelError, match=r"sum to .*, not 1; the network's last layer must be a"):
+        packaging.package(schema, transformers, sigmoids, rows)
+
+
+def test_given_what_a_converter_does_not_know_then_one_line_says_so(schema, rows, fitted):
+    import keras  # noqa: PLC0415 - see above
+    from sklearn.preprocessing import FunctionTransformer  # noqa: PLC0415
+
+    transformers, network = fitted
+    unknown = FunctionTransformer(np.log1p).fit(fitting.frame(schema, rows)[["body_mass_g"]])
+    with pytest.raises(ModelError, match="skl2onnx cannot convert the transformers: ") as told:
+        packaging.build_graph(schema, unknown, network)
+    assert "\n" not in str(told.value)
+    layers = [keras.Input((9,)), keras.layers.Dense(3, activation="gelu")]
+    gelu = keras.Sequential(layers)
+    gelu(np.zeros((1, 9), np.float32))
+    with pytest.raises(ModelError, match="Keras cannot export the network as ONNX: ") as told:
+        packaging.build_graph(schema, transformers, gelu)
+    assert "\n" not in str(told.value)
+
+
 NUMBER = {"größe in mm (alt)": {"kind": "number"}, "b": {"kind": "number", "range": [0, 1]}}
 CATEGORY = {"farbe 1": {"kind": "category", "categories": ["rot", "grün", "blau wie der Himmel"]}}
 
