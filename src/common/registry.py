@@ -175,6 +175,12 @@ def download(version: "ModelVersion", folder: Path) -> Release:
         path = mlflow.artifacts.download_artifacts(
             f"models:/{version.name}/{version.version}", dst_path=str(folder)
         )
+    if not any(Path(path).iterdir()):
+        # of a folder that is gone, MLflow downloads nothing, and says nothing
+        raise RegistryError(
+            f"{version.name}, version {version.version}: its files are not where the store says"
+            f" ({version.source}); put a copy of that folder back, or train again"
+        )
     return Release(str(version.version), version.run_id or "", Path(path))
 
 

@@ -1,7 +1,9 @@
 """Promotions, in a real MLflow store: aliases and notes, and what is left when one fails."""
 
+import shutil
 import sqlite3
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -177,3 +179,13 @@ def test_given_no_such_version_then_one_line_says_so(make_version):
     for number in ("7", "seven"):
         with pytest.raises(RegistryError, match=f"MLflow refused penguins, version {number}"):
             registry.numbered("penguins", number)
+
+
+def test_files_that_are_not_where_the_store_says_are_named(make_version, tmp_path):
+    version = make_version()
+    assert registry.download(version, tmp_path / "there").path.is_dir()
+    shutil.rmtree(urlsplit(version.source).path)
+
+    with pytest.raises(RegistryError, match="its files are not where the store says") as told:
+        registry.download(version, tmp_path / "gone")
+    assert version.source in str(told.value)
