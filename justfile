@@ -364,8 +364,8 @@ evals *ARGS: setup
 # Run the tests
 [group('quality')]
 test *ARGS: setup
-    # files side by side, in the order of tests/conftest.py; each takes up to 2 GB of memory
-    {{ run }} pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
+    # side by side, as tests/conftest.py groups them; each process takes up to 2 GB of memory
+    {{ run }} pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"
 
 # Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from common import ROOT, settings
 from inference import launcher
@@ -32,33 +33,57 @@ PERSONAL = (
         "STYLE_X",
     ),
 )
-# Groups of tests that take minutes, the longest first.
+# Files whose tests share a workshop, which takes a training to make.
+WORKSHOP = ("test_training", "test_loop", "test_monitoring", "test_package")
+# What takes minutes, the longest first.
 LONGEST = (
-    *("guide", "workshop", "test_rehearse", "test_scale_out", "repair"),
-    *("parcels", "wine", "breast cancer", "test_interrupt", "test_deployment"),
+    *("guide", "workshop", "test_rehearse", "test_scale_out", "test_repair", "test_interrupt"),
+    *("parcels", "wine", "breast_cancer", "test_deployment"),
 )
 # How much more the favourite class of a small model weighs than the others, before the softmax.
 FAVOUR = 5.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests `just test` may run side by side: files, but one workshop in one process.
+class Groups(LoadScopeScheduling):
+    """Lets a process of its own run what belongs together.
 
-    The longest begin first, so that no process waits for another at the end.
+    pytest-xdist's marks for this have no effect with pytest 9.
     """
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            shared = "workshop" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("workshop" if shared else item.path.stem))
-    items.sort(key=_place)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
 
 
-def _place(item: pytest.Item) -> int:
-    """Return where a test stands in the order of running; see LONGEST."""
-    mark = item.get_closest_marker("xdist_group")
-    if mark and mark.args[0] in LONGEST:
-        return LONGEST.index(mark.args[0])
-    return len(LONGEST) + (item.get_closest_marker("integration") is None)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    """Let `just test` run groups of tests side by side."""
+    return Groups(config, log)
+
+
+def group(nodeid: str) -> str:
+    """Return what a test runs together with: its file, or those that share something costly."""
+    file, _, name = nodeid.partition("::")
+    stem = Path(file).stem
+    if file.startswith("tests/pipelines/") and stem in WORKSHOP:
+        return "workshop"
+    if stem == "test_blocks" and name.startswith("test_commands_do"):
+        return "guide"
+    if stem == "test_tables":
+        # each has a workshop of its own
+        return name.partition("[")[2].partition("-")[0]
+    return stem if stem in LONGEST else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that no process waits at the end; the quick ones come last."""
+    place = {name: position for position, name in enumerate(LONGEST)}
+    quick = len(LONGEST) + 1
+
+    def order(item: pytest.Item) -> int:
+        slow = item.get_closest_marker("integration") is not None
+        return place.get(group(item.nodeid), len(LONGEST) if slow else quick)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session", autouse=True)

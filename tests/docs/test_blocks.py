@@ -174,7 +174,6 @@ def test_no_entry_of_the_table_is_left_over(commands, pages):
 
 
 @pytest.mark.integration
-@pytest.mark.xdist_group("guide")
 def test_commands_do_what_the_page_says(busy_page, clone):
     with clone.visit(busy_page.name) as visit:
         for block in busy_page.blocks:

@@ -9,8 +9,7 @@ from common.dataset import read_table
 from common.simulation import draw, send, truth
 from inference import launcher
 
-# its workshop is not the one of the others
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("repair")]
+pytestmark = pytest.mark.integration
 
 ROWS = 400
 # what is true on one of the islands changes, and nothing else does

@@ -16,11 +16,7 @@ ROWS = 300
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "accuracy"),
-    [
-        pytest.param("wine", 0.93, marks=pytest.mark.xdist_group("wine")),
-        pytest.param("breast_cancer", 0.93, marks=pytest.mark.xdist_group("breast cancer")),
-        pytest.param("parcels", 0.9, marks=pytest.mark.xdist_group("parcels")),
-    ],
+    [("wine", 0.93), ("breast_cancer", 0.93), ("parcels", 0.9)],
 )
 def test_circle(name, accuracy, workshop_class, tmp_path):
     file = tmp_path / f"{name}.csv"
