@@ -73,7 +73,7 @@ COMMON = """
     spread state stay step straight strange strict strictly strike strong struggle stuff stupid
     style subject submit substitute succeed success such sudden sufficient suggest suit suite sum
     summary supply suppose surface surprise surround survive suspect sustain switch symbol symptom
-    system talk teach team tend term text thank theory therefore thing third thorough thus tight
+    system talk teach team tend term text thank theory therefore thing third thorough throw thus
     time tiny tired title today together tomorrow tonight top topic total touch track tradition
     transform treat trend trick trouble true trust turn twice type typical ultimate unable undergo
     understand unfortunately unique unit unless unlike unusual update upper urgent usual usually
@@ -123,7 +123,7 @@ SYNONYMS = """
     1000000 million
     memory ram
     missing empty null blank
-    new newest latest recent
+    new newest newly latest recent
     old previous former earlier
     password secret credential
     permission privilege authorization policy
@@ -150,8 +150,12 @@ SYNONYMS = """
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 # What is written in two words as well as in one.
 JOINED = re.compile(
-    r"\b(roll|set|stand|tear|shut|log|sign)(?:s|ed|ing)?[ -](back|up|in|down|out)\b", re.IGNORECASE
+    r"\b(roll|set|stand|tear|shut|log|sign|back(?=\w*[ -]up))(?:s|ed|ing)?"
+    r"[ -](back|up|in|down|out)\b",
+    re.IGNORECASE,
 )
+# Words that only together say what is asked for.
+HOW_LONG = re.compile(r"\bhow long\b", re.IGNORECASE)
 
 
 def stem(word: str) -> str:
@@ -174,7 +178,7 @@ def terms(text: str) -> list[str]:
     An identifier counts as a whole and by its parts, so that `max_rows` and `maxRows` are found by
     "rows".
     """
-    joined = JOINED.sub(r"\1\2", THOUSANDS.sub("", text))
+    joined = JOINED.sub(r"\1\2", HOW_LONG.sub("duration", THOUSANDS.sub("", text)))
     return [term for word in WORD.findall(joined) for term in _terms_of_word(word)]
 
 

@@ -22,6 +22,11 @@ LIMIT = 800
 SEPARATOR = " > "
 # Of any folder: keywords of sections, by file#heading.
 KEYWORDS = "keywords.yml"
+# What Sphinx builds a guide by: no reader is told anything there.
+SPHINX = "conf.py"
+# Its header, and the line below that.
+TABLE = re.compile(r"\|.*\n[|: -]+(\n|\Z)")
+COMMENT = re.compile(r"(?s)\s*<!--.*?-->\s*")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -42,19 +47,26 @@ class Chunk(NamedTuple):
 
     @property
     def content(self) -> str:
-        """What is searched: the heading counts thrice, for it says what the text is about."""
-        return f"{self.heading}\n" * 3 + f"{self.keywords}\n{self.text}"
+        """What is searched: the own heading counts twice, for it says what the text is about."""
+        own = self.heading.rpartition(SEPARATOR)[2]
+        return f"{self.heading}\n{own}\n{self.keywords}\n{self.text}"
 
     @property
     def section(self) -> str:
         """Where it stands, as file#heading."""
-        return f"{self.source}#{self.heading.rpartition(SEPARATOR)[2]}"
+        return section_name(self.source, self.heading)
+
+
+def section_name(source: str, heading: str) -> str:
+    """Return how a section is named by keywords and questions: file#heading."""
+    return f"{source}#{heading.rpartition(SEPARATOR)[2]}"
 
 
 def find_files(locations: Iterable[str], root: Path) -> dict[str, Path]:
     """Find the files below some locations, by their names from `root`.
 
-    Hidden files and folders are left out.
+    Left out are hidden files and folders, and what only builds a guide: folders whose names begin
+    with an underscore, and Sphinx's conf.py.
 
     Raises:
         RetrievalError: A location does not exist, or is a file of another kind.
@@ -79,9 +91,10 @@ def find_files(locations: Iterable[str], root: Path) -> dict[str, Path]:
 
 
 def _counts(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    kind = file.suffix in SPLITTERS or file.name == KEYWORDS
-    return kind and not hidden and file.is_file()
+    *folders, name = file.relative_to(folder).parts
+    aside = name.startswith(".") or any(part.startswith((".", "_")) for part in folders)
+    kind = file.suffix in SPLITTERS or name == KEYWORDS
+    return kind and not aside and name != SPHINX and file.is_file()
 
 
 def split_all(sources: Mapping[str, bytes]) -> list[Chunk]:
@@ -140,8 +153,17 @@ def split(source: str, content: bytes) -> list[Chunk]:
 
 
 def split_markdown(source: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the pieces of each section, cut between blocks or items of a list only."""
+    """Yield the pieces of each section, cut between blocks, items of a list, or rows of a table.
+
+    Comments and directives of a guide's builder, such as its table of contents, are left out.
+    """
     tokens = MarkdownIt("commonmark").enable("table").parse("\n".join(lines))
+    lines = list(lines)
+    for token in tokens:
+        comment = token.type == "html_block" and COMMENT.fullmatch(token.content)
+        if token.map and (comment or (token.type == "fence" and token.info.startswith("{"))):
+            first, last = token.map
+            lines[first:last] = [""] * (last - first)
     trail: list[tuple[int, str]] = []
     starts: list[int] = []
     for place, token in enumerate(tokens):
@@ -182,17 +204,18 @@ def _pack(
 
 def _rows(block: Sequence[str]) -> Iterator[str]:
     """Yield a block as it is, or a long table in several, each with the table's header."""
-    head, rows = block[:2], block[2:]
-    if not block[0].startswith("|") or len("\n".join(block)) <= LIMIT:
-        yield "\n".join(block)
+    text = "\n".join(block)
+    if len(text) <= LIMIT or not TABLE.match(text):
+        yield text
         return
+    head, rows = block[:2], block[2:]
     part: list[str] = []
-    for row in rows:
+    for row in filter(None, rows):
         if part and sum(map(len, part)) + len(row) > LIMIT:
             yield "\n".join([*head, *part, ""])
             part = []
         part.append(row)
-    yield "\n".join([*head, *part])
+    yield "\n".join([*head, *part, ""])
 
 
 def split_python(source: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from common import ROOT, embeddings
-from common.retrieval.chunks import Chunk, split_all
+from common.retrieval.chunks import Chunk, section_name, split_all
 from common.retrieval.storage import (
     FORMAT,
     LOCATIONS,
@@ -49,11 +49,14 @@ K1, B = 1.2, 0.4
 PER_SECTION = 2
 # A rare word that everybody uses is still no topic.
 COMMON_WEIGHT = 0.25
+# A page of the guide goes before the reference that lists the same: a chunk from a folder of this
+# name counts as one some seven places further down.
+REFERENCE, REFERENCE_WEIGHT = "reference", 0.9
 # So many candidates of each way are fused; k as in Cormack, Clarke and Büttcher (2009).
 DEPTH, RANK_OFFSET = 50, 60
 # Terms of a question; nobody asks in more, and the time of a search grows with them.
 QUESTION_TERMS = 200
-# Tuned on evals/questions.yaml; for documents that it has no questions about.
+# For documents that evals/questions.yaml has no questions about, most often without keywords.
 THRESHOLD = 0.5
 
 
@@ -71,6 +74,11 @@ class Passage(NamedTuple):
     heading: str
     text: str
     score: float
+
+    @property
+    def section(self) -> str:
+        """Where it stands, as file#heading."""
+        return section_name(self.source, self.heading)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +277,7 @@ class Index:
         """
         asked = list(dict.fromkeys(terms(query)))[:QUESTION_TERMS]
         words, near = weights or (1.0, self.embedder.weight)
-        fused = fuse([(words, self.matching(asked)), (near, self.nearest(vector))])
+        fused = self._weigh(fuse([(words, self.matching(asked)), (near, self.nearest(vector))]))
         sections: dict[tuple[str, str], list[int]] = {}
         scores: dict[tuple[str, str], float] = {}
         for place, (row, score) in enumerate(fused):
@@ -288,6 +296,17 @@ class Index:
         ]
         texts = ("\n".join(chunk.content for chunk in chunks) for _, chunks in best)
         return passages, self.coverage(asked, texts)
+
+    def _weigh(self, fused: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+        """Let chunks of the reference count less; returns rows and scores, best first."""
+        weighed = [
+            (
+                row,
+                score * REFERENCE_WEIGHT if f"/{REFERENCE}/" in self.chunks[row].source else score,
+            )
+            for row, score in fused
+        ]
+        return sorted(weighed, key=lambda item: -item[1])
 
     def nearest(self, vector: NDArray[np.float32]) -> list[int]:
         """Return the chunks with the nearest vectors.

@@ -9,7 +9,6 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from common import ROOT
-from common.retrieval.chunks import SEPARATOR
 from inference.errors import RetrievalError
 from inference.schema import Strict
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from common.retrieval.chunks import Chunk
     from common.retrieval.index import Index, Passage
 
 QUESTIONS = ROOT / "evals" / "questions.yaml"
@@ -39,10 +37,8 @@ class Question(Strict):
     held_back: bool = False
 
     def is_answered(self, passages: Iterable[Passage]) -> bool:
-        """Whether one of the passages lies in a section that answers it."""
-        return not set(self.answered_by).isdisjoint(
-            section for passage in passages for section in sections(passage)
-        )
+        """Whether one of the passages is of a section that answers it."""
+        return not set(self.answered_by).isdisjoint(passage.section for passage in passages)
 
 
 class Asked(NamedTuple):
@@ -87,14 +83,9 @@ def applicable(index: Index, questions: Sequence[Question]) -> list[Question]:
 
     Where none of the answers is in it, nothing is known about what it should refuse either.
     """
-    there = {section for chunk in index.chunks for section in sections(chunk)}
+    there = {chunk.section for chunk in index.chunks}
     answered = [one for one in questions if not there.isdisjoint(one.answered_by)]
     return [one for one in questions if not one.answered_by or one in answered] if answered else []
-
-
-def sections(found: Passage | Chunk) -> list[str]:
-    """Return the sections in which a passage or chunk lies, as file#heading."""
-    return [f"{found.source}#{title}" for title in found.heading.split(SEPARATOR)]
 
 
 def check(index: Index, questions: Sequence[Question], minimum: float) -> tuple[Index, Quality]:
@@ -160,7 +151,7 @@ def describe(one: Asked, threshold: float) -> str:
     """Say what was done with a question."""
     if one.coverage < threshold:
         return "refused"
-    return "answered from " + ", ".join(sections(passage)[-1] for passage in one.passages)
+    return "answered from " + ", ".join(passage.section for passage in one.passages)
 
 
 def rates(asked: Iterable[Asked], threshold: float) -> tuple[float, float]:

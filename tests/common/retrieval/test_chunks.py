@@ -28,13 +28,48 @@ def test_a_comment_in_code_is_no_heading(fence):
     assert pieces("a.md", f"# Title\n\n{code}\n\nafter\n") == [("Title", f"{code}\n\nafter")]
 
 
-def test_code_and_tables_are_never_cut():
+def test_code_is_never_cut():
     code = "```\n" + "a line of code\n\n" * 200 + "```"
-    table = "| a | b |\n|---|---|\n" + "| one | two |\n" * 200
-    text = f"# Title\n\n{'word ' * 100}\n\n{code}\n\n{table}\n\nend\n"
+    pipes = "```\n" + "| no | table |\n" * 200 + "```"
+    text = f"# Title\n\n{'word ' * 100}\n\n{code}\n\n{pipes}\n\nend\n"
     found = [text for _, text in pieces("a.md", text)]
-    assert [piece for piece in found if "a line of code" in piece] == [code]
-    assert [piece.count("| one | two |") for piece in found if "| one" in piece] == [200]
+    assert [piece for piece in found if "code" in piece or "table" in piece] == [code, pipes]
+
+
+def test_long_tables_are_cut_between_rows_and_each_part_has_the_header():
+    header = "| a | b |\n|---|---|\n"
+    rows = [f"| {number} | {'word ' * 20}|" for number in range(40)]
+    text = f"# Title\n\nintro\n\n{header}" + "\n".join(rows) + "\n\nend\n"
+    found = [text for _, text in pieces("a.md", text)]
+    assert len(found) > 1
+    assert all(piece.count(header) == 1 for piece in found)
+    assert [line for piece in found for line in piece.splitlines() if line in rows] == rows
+    assert max(map(len, found)) < LIMIT + 100
+    assert found[0].startswith("intro\n\n| a | b |")
+    assert found[-1].endswith("end")
+
+
+def test_a_row_longer_than_the_limit_stays_whole():
+    header = "| a | b |\n|---|---|\n"
+    rows = [f"| {number} | {'word ' * LIMIT}|" for number in range(2)]
+    found = pieces("a.md", f"# Title\n\n{header}" + "\n".join(rows) + "\n")
+    assert [text for _, text in found] == [header + row for row in rows]
+
+
+def test_short_tables_stay_whole():
+    table = "| a | b |\n|---|---|\n| one | two |"
+    assert pieces("a.md", f"# Title\n\n{table}\n\nafter\n") == [("Title", f"{table}\n\nafter")]
+
+
+def test_long_paragraphs_that_begin_with_a_bar_are_no_tables():
+    text = "| " + "word \n" * LIMIT
+    assert [text.count("| ") for _, text in pieces("a.md", f"# Title\n\n{text}")] == [1]
+
+
+def test_what_only_builds_a_guide_is_left_out():
+    toctree, code = "```{toctree}\n:hidden:\n\nb\n```", "```sh\nrun\n```"
+    text = f"# A\n\n<!-- made by\na script -->\n\ntext\n\n{toctree}\n\n{code}\n"
+    assert [found.split() for _, found in pieces("a.md", text)] == [["text", "```sh", "run", "```"]]
 
 
 def test_long_sections_are_cut_between_paragraphs_and_items():
@@ -133,10 +168,16 @@ def test_keywords_of_another_form_are_refused():
 
 
 def test_files_are_found_below_locations(tmp_path):
-    for name in ("docs/a.md", "docs/deep/b.txt", "docs/.hidden/c.md", "docs/d.png", "e.py", "f.md"):
+    left_out = ("docs/.hidden/c.md", "docs/_static/g.txt", "docs/conf.py", "docs/d.png", "f.md")
+    for name in ("docs/a.md", "docs/deep/b.txt", "docs/deep/__init__.py", "e.py", *left_out):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x", encoding="utf-8")
-    assert list(find_files(["docs", "e.py"], tmp_path)) == ["docs/a.md", "docs/deep/b.txt", "e.py"]
+    assert list(find_files(["docs", "e.py"], tmp_path)) == [
+        "docs/a.md",
+        "docs/deep/__init__.py",
+        "docs/deep/b.txt",
+        "e.py",
+    ]
 
 
 @pytest.mark.parametrize("location", ["nothing", "image.png"])

@@ -65,6 +65,33 @@ def test_keywords_find_a_section_and_stay_out_of_its_text(project):
     assert (found.heading, found.text) == ("Birds > Nests", "Stones.")
 
 
+@pytest.mark.parametrize(
+    ("folders", "first"),
+    [(("docs/reference", "docs/b"), "docs/b/a.md"), (("docs/a", "docs/b"), "docs/a/a.md")],
+)
+def test_a_page_goes_before_the_reference_that_says_the_same(folders, first):
+    index, _ = Index.build(
+        {f"{folder}/a.md": b"# Krill\n\nFood.\n" for folder in folders}, ("docs",)
+    )
+    assert index.search("krill")[0].source == first
+
+
+def test_the_reference_is_found_where_pages_say_less():
+    sources = {
+        "docs/a.md": b"# Birds\n\nThey eat.\n",
+        "docs/reference/b.md": b"# Krill\n\nThe depth of krill.\n",
+    }
+    index, _ = Index.build(sources, ("docs",))
+    assert index.search("depth of krill")[0].section == "docs/reference/b.md#Krill"
+
+
+@pytest.mark.parametrize("question", ["What should I back up?", "How long does krill live?"])
+def test_words_that_only_together_ask_for_something(question):
+    text = b"# Sea\n\n## Other\n\nBack, long, up.\n\n## Wanted\n\nBackup. Duration of krill.\n"
+    index, _ = Index.build({"docs/sea.md": text}, ("docs",))
+    assert index.search(question)[0].section == "docs/sea.md#Wanted"
+
+
 def test_what_is_saved_is_what_was_built(folder, project, make_index):
     built, loaded = make_index()[0], Index.load(folder, root=project)
     for question in ("port of the server", "save rows", "serve the former version"):

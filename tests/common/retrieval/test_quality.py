@@ -46,7 +46,7 @@ def test_the_question_set_is_large_and_a_third_is_held_back(questions):
 
 
 def test_every_section_that_answers_a_question_is_there(index, questions):
-    there = {section for chunk in index.chunks for section in quality.sections(chunk)}
+    there = {chunk.section for chunk in index.chunks}
     named = {section for one in questions for section in one.answered_by}
     assert named - there == set()
 
@@ -101,6 +101,12 @@ def test_an_index_of_other_documents_is_not_checked(questions):
     index, _ = Index.build({"other/a.md": b"# A\n\ntext\n"}, ("other",))
     same, found = quality.check(index, questions, minimum=1)
     assert (same, found.table) == (index, [])
+
+
+def test_a_passage_answers_for_its_own_section_alone():
+    question = Question(question="?", answered_by=("a.md#A",))
+    assert question.is_answered([Passage("a.md", "A", "text", 1)])
+    assert not question.is_answered([Passage("a.md", "A > B", "text", 1)])
 
 
 def asked(coverage: float, *, answerable: bool) -> Asked:
