@@ -4,9 +4,12 @@ Importing it sets up the environment that the libraries expect.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from dotenv import load_dotenv
+
+from common.interruption import hide_trace
 
 # Without this line, Metaflow leaves this package behind when it sends a flow's code away.
 METAFLOW_PACKAGE_POLICY = "include"
@@ -54,4 +57,5 @@ def prepare_environment() -> None:
         os.environ["USERNAME"] = "rookery"
 
 
+sys.excepthook = hide_trace
 prepare_environment()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from common import ROOT
+from common.progress import progress
 from common.terms import terms
 from inference.errors import RetrievalError
 
@@ -222,13 +223,16 @@ class LiteLlm:
                 if found:
                     known[key] = found[0]
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-            for batch in batches(list(missing), self.BATCH):
-                vectors = self._ask([missing[key] for key in batch])
-                rows = [(key, vector.tobytes()) for key, vector in zip(batch, vectors, strict=True)]
-                # batch by batch, so that a failure wastes nothing that was paid
-                with store:
-                    store.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-                known |= rows
+            with progress("embedding", len(set(keys)), "texts") as show:
+                for batch in batches(list(missing), self.BATCH):
+                    vectors = self._ask([missing[key] for key in batch])
+                    pairs = zip(batch, vectors, strict=True)
+                    rows = [(key, vector.tobytes()) for key, vector in pairs]
+                    # batch by batch, so that a failure wastes nothing that was paid
+                    with store:
+                        store.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                    known |= rows
+                    show(len(known))
         return unit(np.stack([np.frombuffer(known[key], dtype=np.float32) for key in keys]))
 
     def embed_query(self, query: str) -> NDArray[np.float32]:

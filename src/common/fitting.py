@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.importance import Drops, permutation_drops
+from common.progress import progress
 from inference.engine import import_keras
 from inference.schema import Schema, to_records
 
@@ -180,6 +181,7 @@ def fit(
     rows: pd.DataFrame,
     settings: FitSettings,
     evaluation: pd.DataFrame | None = None,
+    title: str = "final model",
 ) -> tuple[Any, Any, dict[str, list[float]]]:
     """Fit transformers and network on `rows` alone.
 
@@ -190,16 +192,17 @@ def fit(
         evaluation: Rows on which loss and accuracy are computed after each epoch. Where `patience`
             is set, it is a part of `rows` that is kept aside instead, for evaluation must not
             decide when a fit ends.
+        title: What is fitted, for those who wait.
 
     Returns:
         The fitted transformers, the fitted network, and the learning curves.
     """
     keras = import_keras()
     keras.utils.set_random_seed(settings.seed)
-    stopping = []
+    callbacks = []
     if settings.patience is not None:
         rows, evaluation = keep_aside(rows, settings.seed)
-        stopping = [
+        callbacks = [
             keras.callbacks.EarlyStopping(patience=settings.patience, restore_best_weights=True)
         ]
     transformers = build_transformers(schema)
@@ -212,15 +215,19 @@ def fit(
         truth = codes(schema, evaluation[schema.target])
         validation = batches((transformed, truth), settings.batch_size, seed=None)
     weights = np.where(current_rows(rows), 1.0, settings.older_weight).astype(np.float32)
-    history = network.fit(
-        # as they are on average, so that the step size means the same for any of them
-        batches((features, labels, weights / weights.mean()), settings.batch_size, settings.seed),
-        epochs=settings.epochs,
-        validation_data=validation,
-        callbacks=stopping,
-        shuffle=False,  # the pipeline does
-        verbose=0,
-    )
+    with progress(title, settings.epochs, "epochs") as show:
+        tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: show(epoch + 1))
+        history = network.fit(
+            # as they are on average, so that the step size means the same for any of them
+            batches(
+                (features, labels, weights / weights.mean()), settings.batch_size, settings.seed
+            ),
+            epochs=settings.epochs,
+            validation_data=validation,
+            callbacks=[*callbacks, tell],
+            shuffle=False,  # the pipeline does
+            verbose=0,
+        )
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
     return transformers, network, curves
 
@@ -241,7 +248,8 @@ def fit_fold(
 ) -> FoldResult:
     """Fit on the training part of a fold and evaluate on the rest of it."""
     training, evaluation = (rows.iloc[part] for part in parts)
-    transformers, network, history = fit(schema, training, settings, evaluation)
+    title = f"fold {fold + 1}"
+    transformers, network, history = fit(schema, training, settings, evaluation, title)
 
     def predict(table: pd.DataFrame) -> np.ndarray:
         features = transformers.transform(table).astype(np.float32)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from metaflow.user_decorators.user_step_decorator import UserStepDecorator
 
 from common import remote, tracking
 from common.dataset import is_production, read_table, shuffle_seed
+from common.launching import launched
 from common.settings import DEFAULT_CONFIG, Settings, parse_for_metaflow
 from inference.errors import ConfigurationError, RookeryError
 from inference.local import Local
@@ -282,6 +284,10 @@ def parameter(name: str, **options: Any) -> Any:  # noqa: ANN401 - a step sees t
 class Pipeline(FlowSpec):
     """What every flow of this project has."""
 
+    # Whether it opens runs in MLflow, which Ctrl-C leaves open. Metaflow keeps what has a
+    # name without an underscore.
+    _keeps_mlflow_runs = False
+
     project = Config(
         "project",
         default=str(DEFAULT_CONFIG),
@@ -308,10 +314,17 @@ class Pipeline(FlowSpec):
         help="MLflow store instead of the config file's.",
     )
 
+    def __init__(self, use_cli: bool = True) -> None:  # noqa: FBT001, FBT002 - Metaflow's signature
+        """Do what the command line says; Metaflow makes others without it."""
+        with launched(keeps_runs=self._keeps_mlflow_runs) if use_cli else nullcontext():
+            super().__init__(use_cli=use_cli)
+
     @property
     def settings(self) -> Settings:
         """The config file's settings."""
-        return Settings.model_validate(self.project.to_dict())
+        # a dictionary where tasks are launched
+        known = self.project if isinstance(self.project, dict) else self.project.to_dict()
+        return Settings.model_validate(known)
 
     @property
     def tracking_uri(self) -> str:

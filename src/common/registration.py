@@ -51,16 +51,12 @@ def signature(schema: Schema) -> "ModelSignature":
     return ModelSignature(MlflowSchema(inputs), MlflowSchema(outputs))
 
 
-def register(facts: Facts, files: "ModelFiles", tags: dict[str, str]) -> str:
-    """Log a model under its MLflow run, register it with its card, and make it the challenger.
+def log(facts: Facts, files: "ModelFiles") -> str:
+    """Log a model under its MLflow run, and return the id that MLflow gives it.
 
     Args:
         facts: What is known of the model, but for its version.
         files: The model.
-        tags: Tags of the version.
-
-    Returns:
-        The version's number.
     """
     import mlflow  # noqa: PLC0415 - 4 s
 
@@ -78,7 +74,7 @@ def register(facts: Facts, files: "ModelFiles", tags: dict[str, str]) -> str:
         # what is registered must load and answer as what was tried
         predictor = Predictor.load(folder, engine="onnx")
         predictor.predict(predictor.check(to_records(example)))
-        info = mlflow.pyfunc.log_model(
+        logged = mlflow.pyfunc.log_model(
             name=ARTIFACT,
             python_model=str(SOURCE / "model.py"),
             artifacts={ARTIFACT: str(folder)},
@@ -86,9 +82,24 @@ def register(facts: Facts, files: "ModelFiles", tags: dict[str, str]) -> str:
             pip_requirements=requirements(),
             signature=signature(schema),
             input_example=example,
-            registered_model_name=facts.project,
         )
-    version = str(info.registered_model_version)
+    return str(logged.model_id)
+
+
+def register(facts: Facts, model: str, tags: dict[str, str]) -> str:
+    """Register a logged model with its card, and make it the challenger.
+
+    Args:
+        facts: What is known of the model, but for its version.
+        model: The id that MLflow has given it.
+        tags: Tags of the version.
+
+    Returns:
+        The version's number.
+    """
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    version = str(mlflow.register_model(f"models:/{model}", facts.project).version)
     client = mlflow.MlflowClient()
     card = model_card(replace(facts, version=version))
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,7 +107,7 @@ def register(facts: Facts, files: "ModelFiles", tags: dict[str, str]) -> str:
         (folder / f"{CARD}.md").write_text(card, encoding="utf-8")
         page = model_card_page(card, f"{facts.project} {version}")
         (folder / f"{CARD}.html").write_text(page, encoding="utf-8")
-        client.log_model_artifacts(info.model_id, scratch)
+        client.log_model_artifacts(model, scratch)
     for key, value in tags.items():
         client.set_model_version_tag(facts.project, version, key, value)
     client.set_registered_model_alias(facts.project, CHALLENGER, version)

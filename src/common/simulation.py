@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from common.progress import progress
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def truth(schema: Schema, rows: pd.DataFrame, count: int, seed: int) -> list[str
 
 
 def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: int) -> list[str]:
-    """Send records in batches over several connections, with a progress bar.
+    """Send records in batches over several connections.
 
     Returns:
         The id of each record, by which it can be labelled: `<request id>-<row>`.
@@ -81,21 +80,16 @@ def send(backend: Backend, records: Sequence[Mapping[str, Any]], connections: in
     """
     starts = range(0, len(records), BATCH_ROWS)
     batches = [records[start : start + BATCH_ROWS] for start in starts]
-    bar = Progress(
-        "sending",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
     ids: list[str] = []
-    with bar, ThreadPoolExecutor(connections) as pool:
-        task = bar.add_task("sending", total=len(records))
+    with (
+        progress("sending", len(records), "rows") as show,
+        ThreadPoolExecutor(connections) as pool,
+    ):
         try:
             for answer in pool.map(backend.invoke, batches):
                 rows = range(len(answer.predictions))
                 ids += [f"{answer.request_id}-{row}" for row in rows]
-                bar.update(task, completed=len(ids))
+                show(len(ids))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -208,6 +208,22 @@ def mark_failed(run_id: str, reason: str) -> None:
     client.set_terminated(run_id, "FAILED")
 
 
+def mark_killed(flow: str, name: str) -> None:
+    """Mark a flow's run as killed, with the runs of its folds, unless it had finished."""
+    import mlflow  # noqa: PLC0415 - 4 s
+
+    client = mlflow.MlflowClient()
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    left = "attributes.status != 'FINISHED'"
+    for run in client.search_runs(
+        experiments, f"{left} and attributes.run_name = '{name}' and tags.flow = '{flow}'"
+    ):
+        folds = f"{left} and tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+        for one in (run, *client.search_runs([run.info.experiment_id], folds)):
+            client.set_tag(one.info.run_id, "failure", "interrupted")
+            client.set_terminated(one.info.run_id, "KILLED")
+
+
 def git_commit() -> str:
     """Return the commit that is checked out, with + if files differ from it."""
     if known := os.environ.get(COMMIT):

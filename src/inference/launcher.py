@@ -99,13 +99,18 @@ def running(folder: LiveFolder) -> psutil.Process | None:
         raise BackendError(f"{folder.server_file}: damaged ({error}); remove it") from error
 
 
-def stop(folder: LiveFolder) -> bool:
-    """Stop the service once it has answered what it was asked; False where none runs."""
+def stop(folder: LiveFolder, seconds: float = STOP_SECONDS) -> bool:
+    """Stop the service once it has answered what it was asked; False where none runs.
+
+    Args:
+        folder: Says which process it is.
+        seconds: How long it may take for that.
+    """
     process = running(folder)
     if process:
         family = [process, *process.children(recursive=True)]
         process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        _, alive = psutil.wait_procs(family, timeout=seconds)
         for straggler in alive:
             straggler.kill()
         psutil.wait_procs(alive, timeout=5)
@@ -155,17 +160,32 @@ def start(folder: LiveFolder, settings: ServerSettings, target: str, workers: in
             stderr=log,
             start_new_session=True,
         )
-    remember(folder, process.pid, target)
+    try:
+        remember(folder, process.pid, target)
+        await_answers(folder, process, target, before)
+    except BaseException:
+        # Ctrl-C does not reach it, and it was asked nothing
+        stop(folder, seconds=1)
+        raise
+
+
+def await_answers(
+    folder: LiveFolder, process: "subprocess.Popen[bytes]", target: str, log_start: int
+) -> None:
+    """Return once the service answers.
+
+    Raises:
+        BackendError: It ended before it did, or takes too long.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise BackendError(f"the server ended at once: {last_words(folder, before)}")
+            raise BackendError(f"the server ended at once: {last_words(folder, log_start)}")
         if answers(target):
             return
         time.sleep(0.05)
-    stop(folder)
     raise BackendError(
-        f"the server did not answer within {START_SECONDS:g} s: {last_words(folder, before)}"
+        f"the server did not answer within {START_SECONDS:g} s: {last_words(folder, log_start)}"
     )
 
 

@@ -1,5 +1,8 @@
 """Deployment: registry, comparison with the champion, backend, smoke test, aliases."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +13,7 @@ from metaflow import card, current, retry, step  # type: ignore[attr-defined] - 
 
 from common import registry
 from common.challenge import Challenge, ChallengerRefusedError, Contender, compare
+from common.interruption import finishing
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.smoke import go_back, smoke_test
 from inference.errors import ConfigurationError, RegistryError, RookeryError
@@ -156,7 +160,27 @@ def put_live(
         RookeryError: It does not load, does not answer as it should, or the registry refused.
     """
     before = backend.status().version
-    backend.deploy(release)
+    try:
+        backend.deploy(release)
+    except KeyboardInterrupt:
+        # what comes after the swap had not ended
+        if before != release.version == backend.status().version:
+            go_back(backend)
+        raise
+    with finishing(f"version {release.version} was live by then"):
+        make_champion(version, release, backend, rows, challenge, force, before)
+
+
+def make_champion(
+    version: "ModelVersion",
+    release: "Release",
+    backend: "Backend",
+    rows: "pd.DataFrame",
+    challenge: Challenge | None,
+    force: str,
+    before: str | None,
+) -> None:
+    """Try what has just gone live, and say so in the registry; on failure, go back."""
     found = f"smoke test: {smoke_test(backend, release, rows)}"
     event = "deployed again" if registry.was_live(version) else registry.PROMOTED
     tags, metrics = {}, registry.figures(version)

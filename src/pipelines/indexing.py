@@ -1,5 +1,8 @@
 """Indexing: documents into an index that has answered its questions before it is used."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,6 +1,11 @@
 """Monitoring: captured rows beside the reference of the deployed version, checks, reports."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -12,6 +17,7 @@ from metaflow import card, current, schedule, step  # type: ignore[attr-defined]
 from metaflow.integrations import ArgoEvent  # type: ignore[attr-defined] - made at run time
 
 from common import registry
+from common.interruption import finishing
 from common.monitoring import alerts, history, workspace
 from common.monitoring.review import load_window, read_reference, review
 from common.pipeline import Pipeline, backend, logger, parameter, require_at_least
@@ -36,6 +42,8 @@ PAST_RUNS = 50
 @schedule(hourly=True)
 class Monitoring(Pipeline):
     """Compare what was captured with what the deployed version was trained on."""
+
+    _keeps_mlflow_runs = True
 
     samples: int = parameter("samples", default=500, help="Judge this many rows, the newest ones.")
 
@@ -81,8 +89,9 @@ class Monitoring(Pipeline):
                 self.settings.monitoring.retrain_labels,
                 self.samples,
             )
-        write(folder, self.outcome, found.pages)
-        self.mlflow_run_id = history.record(run, str(current.flow_name), self.outcome, folder)
+        with finishing(f"what was found was kept by then: {self.verdict}, {folder}"):
+            write(folder, self.outcome, found.pages)
+            self.mlflow_run_id = history.record(run, str(current.flow_name), self.outcome, folder)
         self.outcome["mlflow_run"] = self.mlflow_run_id
         remote = is_remote()
         if remote:
@@ -90,7 +99,8 @@ class Monitoring(Pipeline):
             self.outcome["reports"] = f"runs:/{self.mlflow_run_id}/reports"
         self.outcome["alerts"] = tell(self.outcome, past, os.environ.get(alerts.URLS, ""))
         if not remote:
-            workspace.add(workspace.workspace_folder(), run, self.outcome, found.snapshots)
+            with finishing("the dashboard shows what was found"):
+                workspace.add(workspace.workspace_folder(), run, self.outcome, found.snapshots)
         self.next(self.end)
 
     @step
@@ -166,13 +176,19 @@ def count_labels(
 
 
 def write(folder: Path, outcome: Mapping[str, Any], pages: Mapping[str, str]) -> None:
-    """Write each page to `<name>.html` in a folder, and what was found to `verdict.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in pages.items():
-        (folder / f"{name}.html").write_text(content, encoding="utf-8")
-    # what is no number becomes null
-    text = orjson.dumps(outcome, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-    (folder / "verdict.json").write_bytes(text)
+    """Make a folder with each page as `<name>.html`, and what was found as `verdict.json`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        made = Path(scratch) / folder.name
+        made.mkdir()
+        for name, content in pages.items():
+            (made / f"{name}.html").write_text(content, encoding="utf-8")
+        # what is no number becomes null
+        text = orjson.dumps(outcome, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        (made / "verdict.json").write_bytes(text)
+        # a task that is tried again has made it before
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
 
 
 def tell(outcome: Mapping[str, Any], past: Sequence[Mapping[str, Any]], urls: str) -> list[str]:

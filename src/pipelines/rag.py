@@ -1,5 +1,8 @@
 """RAG: questions to the documents, one task each, with a card for every answer."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 from metaflow import card, current, step  # type: ignore[attr-defined] - card is a plug-in
 
 from agents import answers
@@ -10,6 +13,8 @@ from inference.errors import AgentError
 
 class Rag(Pipeline):
     """Ask the documents one question or many, and keep what came of it."""
+
+    _keeps_mlflow_runs = True
 
     question: str = parameter("question", default="", help="What to ask.")
     file: str = parameter(

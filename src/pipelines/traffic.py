@@ -1,11 +1,15 @@
 """Traffic: requests that look like production's, and ground truth for what was answered."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from metaflow import step
 
+from common.interruption import finishing
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.simulation import describe_drift, draw, send, truth
 from inference.errors import ConfigurationError
@@ -74,7 +78,10 @@ def write_labels(file: Path, ids: Sequence[str], labels: Sequence[str]) -> None:
         ConfigurationError: It cannot be written.
     """
     try:
-        with file.open("w", encoding="utf-8", newline="") as target:
+        with (
+            finishing(f"{file} is written"),
+            file.open("w", encoding="utf-8", newline="") as target,
+        ):
             csv.writer(target).writerows([("id", "label"), *zip(ids, labels, strict=True)])
     except OSError as error:
         raise ConfigurationError(f"--truth: {file} cannot be written ({error.strerror})") from error

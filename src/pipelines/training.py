@@ -1,5 +1,8 @@
 """Training: table, folds and final model, gate, registry."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import os
 import sys
 
@@ -10,6 +13,7 @@ from metaflow.user_decorators.mutable_flow import MutableFlow
 from common import fitting, tracking
 from common.dataset import require_rows_per_class
 from common.importance import summarize
+from common.interruption import finishing
 from common.packaging import ModelFiles, package
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.training_card import training_card
@@ -38,6 +42,8 @@ class WaitsForMonitoring(FlowMutator):
 @WaitsForMonitoring
 class Training(Pipeline):
     """Cross-validate, fit a final model on all rows, and register it if it is good enough."""
+
+    _keeps_mlflow_runs = True
 
     training_epochs: int = parameter(
         "training-epochs",
@@ -182,9 +188,12 @@ class Training(Pipeline):
     @step
     def register(self) -> None:
         """Log the scores, and register the model if the gate lets it through."""
+        from common import registration  # noqa: PLC0415 - imports MLflow, 4 s
         from common.model_card import Facts  # noqa: PLC0415 - only this step writes one
-        from common.registration import register  # noqa: PLC0415 - imports MLflow, 4 s
 
+        figures = {"engine_disagreement": self.files.disagreement} | tracking.by_metric_name(
+            self.metrics
+        )
         self.version = None
         if not self.refusal:
             facts = Facts(
@@ -206,12 +215,13 @@ class Training(Pipeline):
                 "accuracy": f"{self.metrics['accuracy_mean']:.4f}",
                 "metaflow_run": str(current.run_id),
             }
-            self.version = register(facts, self.files, tags)
-        figures = {"engine_disagreement": self.files.disagreement} | tracking.by_metric_name(
-            self.metrics
-        )
-        registered = f"version {self.version}" if self.version else f"no: {self.refusal}"
-        tracking.finish(self.mlflow_run_id, figures, {"registered": registered})
+            model = registration.log(facts, self.files)
+            with finishing("the version was registered by then"):
+                self.version = registration.register(facts, model, tags)
+                registered = {"registered": f"version {self.version}"}
+                tracking.finish(self.mlflow_run_id, figures, registered)
+        else:
+            tracking.finish(self.mlflow_run_id, figures, {"registered": f"no: {self.refusal}"})
         self.next(self.end)
 
     @step

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from common.progress import progress
 from scripts.command_line import one_line_errors
 from scripts.tournament import missing_group
 
@@ -19,7 +20,7 @@ def ask(question: Annotated[list[str], typer.Argument(help="What to ask.")]) -> 
     Ends with 0 if it was answered, with 2 if the documents do not answer it,
     and with 1 if something went wrong.
     """
-    with one_line_errors():
+    with one_line_errors(), progress("reading the documents"):
         try:
             from agents.rag import app  # noqa: PLC0415 - 3 s
             from agents.running import run  # noqa: PLC0415

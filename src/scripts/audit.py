@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from common import ROOT
+from common.progress import progress
 from inference.errors import ConfigurationError, RookeryError
 from inference.schema import Strict
 from scripts.checks_machine import find_tool
@@ -89,22 +89,22 @@ def audit(
 
     Exits 0 where nothing is found, 2 where something is, and 1 where it could not be told.
     """
+    found, failed = 0, False
     with one_line_errors():
         allowed = read_allowed(ALLOWED)
-    looks = {
-        Part.PACKAGES: lambda: look_at_packages(root, allowed, service, osv_url),
-        Part.SECRETS: lambda: look_for_secrets(root, allowed),
-        Part.STAGED: lambda: secrets(scan(root, ["--staged", "."]), allowed),
-    }
-    found, failed = 0, False
-    for name in (Part.PACKAGES, Part.SECRETS) if part is Part.ALL else (part,):
-        try:
-            for line in looks[name]():
-                print(line)
-                found += 1
-        except AuditError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed = True
+        looks = {
+            Part.PACKAGES: lambda: look_at_packages(root, allowed, service, osv_url),
+            Part.SECRETS: lambda: look_for_secrets(root, allowed),
+            Part.STAGED: lambda: secrets(scan(root, ["--staged", "."]), allowed),
+        }
+        for name in (Part.PACKAGES, Part.SECRETS) if part is Part.ALL else (part,):
+            try:
+                for line in looks[name]():
+                    print(line)
+                    found += 1
+            except AuditError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed = True
     if found or failed:
         raise SystemExit(FOUND if found else 1)
 
@@ -149,7 +149,7 @@ def look_at_packages(
             *("--cache-dir", str(CACHE / "pip-audit"), "--vulnerability-service", service),
             *(("--osv-url", osv_url) if osv_url else ()),
         ]
-        with Console(stderr=True).status(f"asking {service} about {count} locked packages"):
+        with progress(f"asking {service} about {count} locked packages"):
             done = run_uv(root, command)
     try:
         answers = json.loads(done.stdout)["dependencies"]
@@ -215,7 +215,7 @@ def scan(root: Path, what: Sequence[str]) -> list[dict[str, Any]]:
         *("--no-validate", "--no-update-check"),
         *("--rule-cache-dir", str(CACHE / "kingfisher"), *what),
     ]
-    with Console(stderr=True).status("looking for secrets"):
+    with progress("looking for secrets"):
         done = run_uv(root, command)
     try:
         if done.returncode not in SCANNED:

@@ -60,7 +60,7 @@ def setup(
         secret = new_key(account, user, local)
         try:
             changed = local.write(aws_local.Access(account.region, found, endpoint), secret)
-        except ConfigurationError:
+        except BaseException:
             if secret:
                 # nobody would know its other half
                 account.client("iam").delete_access_key(UserName=user, AccessKeyId=secret[0])

@@ -1,9 +1,14 @@
 """The whole circle once, in a folder of its own: train, serve, watch, drift, alarm, repair."""
 
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import json
 import os
 import shutil
+import signal
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +21,7 @@ from rich.table import Table
 
 from common import ROOT, settings
 from common.dataset import read_table
+from common.interruption import finishing
 from common.simulation import draw, drifting_feature
 from inference import launcher
 from inference.errors import RookeryError
@@ -141,6 +147,7 @@ def describe_training(run_id: str) -> str:
 def main() -> None:
     """Run the demo; whatever happens, no server of it stays behind."""
     os.environ.update(environment())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():
         loaded = settings.load()
         backend = loaded.create_backend("backend.Local")
@@ -154,7 +161,8 @@ def main() -> None:
             try:
                 circle(demo, loaded, backend, alarms)
             finally:
-                launcher.stop(backend.folder)
+                with finishing("no server is left"):
+                    launcher.stop(backend.folder)
 
 
 def circle(demo: Demo, loaded: settings.Settings, backend: Local, alarms: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import ROOT
+from common.progress import progress
 from scripts.command_line import one_line_errors
 from scripts.tournament import missing_group
 
@@ -37,7 +38,8 @@ def evals(
     """
     with one_line_errors():
         try:
-            from agents import models, rag, tic_tac_toe  # noqa: PLC0415 - 3 s
+            with progress("starting the agents"):
+                from agents import models, rag, tic_tac_toe  # noqa: PLC0415 - 3 s
         except ModuleNotFoundError as error:
             raise missing_group(error) from error
         apps = {app.name: app for app in (rag.app, tic_tac_toe.app)}
@@ -71,11 +73,17 @@ async def evaluate_all(
     from agents import evaluation  # noqa: PLC0415 - see evals
 
     judge = evaluation.evaluator(model)
-    return [
-        (case_set.eval_set_id, await evaluation.evaluate(case, apps[case_set.eval_set_id], judge))
+    cases = [
+        (case_set.eval_set_id, case)
         for case_set in map(evaluation.read_set, files)
         for case in case_set.eval_cases
     ]
+    outcomes = []
+    with progress("evaluating", len(cases), "cases") as show:
+        for name, case in cases:
+            outcomes.append((name, await evaluation.evaluate(case, apps[name], judge)))
+            show(len(outcomes))
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import registry, settings
+from common.progress import progress
 from common.settings import DEFAULT_CONFIG
 from inference.backend import Status
 from scripts.command_line import CONFIG_HELP, one_line_errors
@@ -29,10 +30,11 @@ def history(
     """Print what happened to every version, newest last, and what is live now."""
     with one_line_errors():
         loaded = settings.load(config)
-        status = loaded.create_backend().status()
-        connect(loaded.tracking_uri)
-        events = registry.history(loaded.project)
-        aliases = registry.aliases(loaded.project)
+        with progress("reading the registry"):
+            status = loaded.create_backend().status()
+            connect(loaded.tracking_uri)
+            events = registry.history(loaded.project)
+            aliases = registry.aliases(loaded.project)
     trouble = apart(aliases.get(registry.CHAMPION), status)
     if as_json:
         content = {

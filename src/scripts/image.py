@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from common import ROOT, registry, tracking
+from common.progress import progress
 from common.settings import DEFAULT_CONFIG
 from inference.backend import Release
 from inference.container import RELEASE, ContainerRelease
@@ -53,7 +54,7 @@ def image(
         require_replaceable(target)
         tracking.require_reachable(settings.tracking_uri)
         os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
-        with tempfile.TemporaryDirectory() as scratch:
+        with progress("fetching the model"), tempfile.TemporaryDirectory() as scratch:
             release = registry.choose(settings.project, model_version, Path(scratch) / "model")
             write_context(target, settings.project, release, backend.server_settings())
         print(how_to(target, image_name(settings.project), release.version))

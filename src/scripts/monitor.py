@@ -1,6 +1,8 @@
 """Monitor once, or again and again: an exit code, JSON for machines, and retraining on fail."""
 
-import os
+import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
+
+# isort: split
 import re
 import signal
 import subprocess
@@ -8,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,12 +22,10 @@ from typer.exceptions import TyperException
 from common import ROOT
 from common.settings import DEFAULT_CONFIG
 from inference.errors import ConfigurationError, RookeryError
-from scripts.command_line import CONFIG_HELP, fail
+from scripts.command_line import CONFIG_HELP, fail, stop_all
 
-EXIT_ERROR, EXIT_FAIL = 1, 2
+EXIT_FAIL = 2
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# A flow that is told to stop gets this long to do so.
-STOP_SECONDS = 10.0
 # Parameters that every flow has: what comes after monitoring needs them as well.
 SHARED = ("--backend", "--dataset", "--mlflow-tracking-uri")
 
@@ -78,23 +77,11 @@ class Flows:
             try:
                 code = process.wait()
             except BaseException:
-                stop(process)
+                stop_all(process)
                 raise
             if code:
                 raise FlowFailedError(f"{name} could not do its work; what it printed says why")
             return artifacts(name, file.read_text(encoding="utf-8").strip())
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a flow and all of its tasks."""
-    # who loses patience meanwhile would leave tasks behind
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGKILL, None)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
 
 
 def artifacts(name: str, run_id: str) -> Any:  # noqa: ANN401 - whatever the flow stored
@@ -230,7 +217,7 @@ def parse_interval(text: str) -> float:
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
     """End whatever is being done."""
-    raise Stopped
+    raise Stopped(number)
 
 
 def main() -> None:
@@ -241,10 +228,10 @@ def main() -> None:
         app(standalone_mode=False)
     except (TyperException, RookeryError) as error:
         fail(str(error))
-    except Stopped:
+    except Stopped as stopped:
         print("stopped", file=sys.stderr)
         watched = any(word.partition("=")[0] == "--watch" for word in sys.argv)
-        raise SystemExit(0 if watched else EXIT_ERROR) from None
+        raise SystemExit(0 if watched else 128 + stopped.args[0]) from None
 
 
 if __name__ == "__main__":

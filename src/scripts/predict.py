@@ -5,16 +5,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from common import registry, scoring, settings, tracking
+from common.progress import progress
 from common.settings import DEFAULT_CONFIG
 from inference.local import ARTIFACTS
 from inference.predictor import Predictor
@@ -55,12 +52,12 @@ def predict(
         loaded = settings.load(config)
         tracking.require_reachable(loaded.tracking_uri)
         os.environ["MLFLOW_TRACKING_URI"] = loaded.tracking_uri
-        with tempfile.TemporaryDirectory() as scratch:
+        with progress("fetching the model"), tempfile.TemporaryDirectory() as scratch:
             release = registry.choose(loaded.project, model_version, Path(scratch) / "model")
             predictor = Predictor.load(release.path / ARTIFACTS)
         predictor.try_out()
         started = time.perf_counter()
-        with progress_bar() as show:
+        with progress("scoring", 1.0) as show:
             summary = scoring.score(files, predictor, show)
         seconds = time.perf_counter() - started
         rejected = f", rejected {summary.rejected:,} ({files.rejects})" if summary.rejected else ""
@@ -68,18 +65,6 @@ def predict(
         print(f"{text}, {seconds:.1f} s, {summary.scored / seconds:,.0f} rows/s")
         if not summary.scored:
             fail(f"{file}: no row could be scored; {files.rejects} says why")
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[float], None]]:
-    """Show a bar on stderr, if that is a terminal, and give what moves it: the share done."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 if __name__ == "__main__":

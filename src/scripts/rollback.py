@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common import registry, settings
+from common.interruption import finishing
+from common.progress import progress
 from common.settings import DEFAULT_CONFIG
 from common.smoke import go_back
 from inference.backend import Backend, Status
@@ -84,13 +86,15 @@ def rollback(
     with one_line_errors():
         loaded = settings.load(config)
         backend = loaded.create_backend()
-        connect(loaded.tracking_uri)
-        plan = make_plan(loaded.project, backend, to, reason)
+        with progress("reading the registry"):
+            connect(loaded.tracking_uri)
+            plan = make_plan(loaded.project, backend, to, reason)
         if dry_run:
             print("\n".join(["would do, in this order:", *(f"- {one}" for one in plan.steps())]))
             return
         show_progress()
-        carry_out(plan, backend)
+        with progress(f"putting version {plan.number} back"):
+            carry_out(plan, backend)
         print(f"{loaded.project} version {plan.number} is champion and answers at", end=" ")
         print(f"{plan.status.target}; version {plan.status.version} was served before it")
 
@@ -144,8 +148,9 @@ def carry_out(plan: Plan, backend: Backend) -> None:
         if moved:
             serve(plan, backend, Path(scratch))
     try:
-        smoke(backend, schema, plan.number)
-        registry.restore(plan.target, plan.reason)
+        with finishing(f"version {plan.number} was live by then"):
+            smoke(backend, schema, plan.number)
+            registry.restore(plan.target, plan.reason)
     except RookeryError as error:
         if not moved:
             raise

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from common.progress import progress
 from common.settings import DEFAULT_CONFIG, Settings
 from inference.local import Local
 from scripts.command_line import CONFIG_HELP, local_backend, one_line_errors
@@ -41,7 +42,7 @@ def prepare_from_registry(settings: Settings, backend: Local, number: str | None
 
     tracking.require_reachable(settings.tracking_uri)
     os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
-    with tempfile.TemporaryDirectory() as scratch:
+    with progress("fetching the model"), tempfile.TemporaryDirectory() as scratch:
         release = registry.choose(settings.project, number, Path(scratch) / "model")
         return backend.prepare(release)
 

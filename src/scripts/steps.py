@@ -1,7 +1,5 @@
 """What the demo and the rehearsal share: a project's command as a step, with its log."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from common import ROOT
+from common.progress import progress
 from inference.errors import BackendError
+from scripts.command_line import stop_all
 
 LOG_TAIL = 15
 
@@ -42,7 +42,7 @@ def run_step(
     log = logs / f"{title.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with console.status(f"{title} …"), log.open("w+", encoding="utf-8") as output:
+    with progress(title), log.open("w+", encoding="utf-8") as output:
         process = subprocess.Popen(  # noqa: S603 - commands of this project
             words,
             cwd=ROOT,
@@ -55,9 +55,8 @@ def run_step(
         try:
             code = process.wait()
         except BaseException:
-            # Ctrl-C: a recipe's commands have commands of their own
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            # a recipe's commands have commands of their own
+            stop_all(process)
             raise
         output.seek(0)
         text = output.read()

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import ROOT
+from common.progress import progress
 from inference.errors import AgentError
 from scripts.command_line import one_line_errors
 
@@ -68,7 +69,8 @@ def tournament(
     """
     with one_line_errors():
         try:
-            from agents import tic_tac_toe  # noqa: F401, PLC0415 - 3 s
+            with progress("starting the agents"):
+                from agents import tic_tac_toe  # noqa: F401, PLC0415 - 3 s
         except ModuleNotFoundError as error:
             raise missing_group(error) from error
         folder = output or new_folder()

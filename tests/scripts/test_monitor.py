@@ -136,7 +136,7 @@ def test_given_ctrl_c_then_a_single_run_did_not_do_its_work(environment, tmp_pat
     try:
         wait_for(log, "Task is starting", times=1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 1
+        assert process.wait(60) == 130
     finally:
         process.kill()
     assert log.read_text().endswith("stopped\n")

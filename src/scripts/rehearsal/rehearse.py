@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 
 from common import ROOT
+from common.progress import progress
 from scripts.command_line import one_line_errors
 from scripts.rehearsal.circle import run_circle
 from scripts.rehearsal.place import Place
@@ -21,13 +22,10 @@ def main(*words: str) -> int:
         return 2
     # the `with` blocks below end what they started
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        with one_line_errors():
-            if words == ("all",):
-                return run_circle(Place(Place.default().folder.with_name("rehearsal-all")))
-            return run_recipe(Place.default(), *words)
-    except KeyboardInterrupt:
-        return 130
+    with one_line_errors():
+        if words == ("all",):
+            return run_circle(Place(Place.default().folder.with_name("rehearsal-all")))
+        return run_recipe(Place.default(), *words)
 
 
 def run_recipe(place: Place, *words: str) -> int:
@@ -38,7 +36,8 @@ def run_recipe(place: Place, *words: str) -> int:
             place.clear()
             stage = stack.enter_context(Stage(place))
             if words[0] != "aws-setup":
-                stage.set_up()
+                with progress("setting up a local AWS"):
+                    stage.set_up()
             found = stage.url, stage.tracking_uri
             print(f"rehearsing on {stage.url}, for this time only", file=sys.stderr)
         done = subprocess.run(  # noqa: S603 - a recipe of this project

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from common.progress import progress
 from scripts.command_line import fail, one_line_errors
 from scripts.rehearsal.place import PREFIXES, Place
 from scripts.rehearsal.stage import Stage, running
@@ -24,20 +25,21 @@ def main(
     """Start it, set it up, and wait for Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     place = Place.default()
-    try:
-        with one_line_errors():
-            if running(place):
-                fail(f"a local AWS is running already, see {place.address}")
-            # its AWS is empty at first: what an earlier one was reached by would mislead
-            place.clear()
-            with Stage(place, port) as stage:
-                if not empty:
+    with one_line_errors():
+        if running(place):
+            fail(f"a local AWS is running already, see {place.address}")
+        # its AWS is empty at first: what an earlier one was reached by would mislead
+        place.clear()
+        with Stage(place, port) as stage:
+            if not empty:
+                with progress("setting up a local AWS"):
                     stage.set_up()
-                stage.announce()
-                print(describe(stage), flush=True)
+            stage.announce()
+            print(describe(stage), flush=True)
+            try:
                 raise SystemExit(stage.aws.wait())
-    except KeyboardInterrupt:
-        raise SystemExit(0) from None
+            except KeyboardInterrupt:
+                raise SystemExit(0) from None
 
 
 def describe(stage: Stage) -> str:
