@@ -7,7 +7,8 @@ from typing import NoReturn
 from inference.errors import ConfigurationError
 from scripts.command_line import one_line_errors
 
-AGREED = "--yes"
+AGREED, HELP = "--yes", "--help"
+UPLOAD = "src/scripts/upload.py"
 
 
 def agree(what: str, *, agreed: bool) -> None:
@@ -26,9 +27,15 @@ def agree(what: str, *, agreed: bool) -> None:
 
 
 def main(what: str, *words: str) -> NoReturn:
-    """Ask, then become Python with these words."""
-    with one_line_errors():
-        agree(what, agreed=AGREED in words)
+    """Ask, then become Python with these words; who wants help only is not asked."""
+    if HELP in words:
+        # not what prepares the flow: the flow itself
+        words = words[words[0] == UPLOAD :]
+        # which `just aws-setup` may not have written yet
+        os.environ.pop("METAFLOW_PROFILE", None)
+    else:
+        with one_line_errors():
+            agree(what, agreed=AGREED in words)
     sys.stdout.flush()
     command = [sys.executable, *(word for word in words if word != AGREED)]
     os.execv(command[0], command)  # noqa: S606 - a command of our own

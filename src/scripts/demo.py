@@ -3,6 +3,7 @@
 import common  # noqa: F401 - first: Ctrl-C during the imports below ends in one line
 
 # isort: split
+import argparse
 import json
 import os
 import shutil
@@ -146,6 +147,10 @@ def describe_training(run_id: str) -> str:
 
 def main() -> None:
     """Run the demo; whatever happens, no server of it stays behind."""
+    argparse.ArgumentParser(
+        prog="just demo",
+        description="Go through the whole loop once, in .demo, beside your real work.",
+    ).parse_args()
     os.environ.update(environment())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():

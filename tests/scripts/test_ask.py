@@ -52,3 +52,11 @@ def test_refuses_where_nobody_can_be_asked():
 def test_exit_code_is_the_commands():
     words = [*WORDS, "-c", "raise SystemExit(2)", "--yes"]
     assert subprocess.run(words, capture_output=True, check=False).returncode == 2
+
+
+def test_who_wants_help_is_not_asked_and_nothing_is_uploaded():
+    shows = "import sys; print(sys.argv[1:])"
+    words = [*WORDS[:2], "deploys", "src/scripts/upload.py", "-c", shows, "run", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['run', '--help']\n"
