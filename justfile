@@ -18,7 +18,8 @@ lock_filter := '''sed -E -e 's|\{ url = "[^"]*/([^/"]+)"|{ filename = "\1"|' -e 
 run := "uv run --no-sync"
 
 on_sagemaker := "--config project config/sagemaker.yml"
-deploys := "deploys to SageMaker endpoint ${ENDPOINT_NAME:-penguins} in ${AWS_REGION:-the default region}: its instances are billed until `just sagemaker-delete`"
+# between double quotes in recipes, for its variables; a backtick would run what it quotes
+deploys := "deploys to SageMaker endpoint ${ENDPOINT_NAME:-penguins} in ${AWS_REGION:-the default region}: its instances are billed until just sagemaker-delete"
 
 [private]
 default:

@@ -51,6 +51,11 @@ def test_recipes_exist(page):
     assert set(commands) <= RECIPES
 
 
+def test_no_recipe_runs_what_a_sentence_quotes():
+    # between double quotes, the shell runs what stands between backticks
+    assert not re.findall(r'"[^"\n]*`[^"\n]*"', JUSTFILE)
+
+
 def test_hooks_can_be_run():
     for hook in (ROOT / ".githooks").iterdir():
         assert os.access(hook, os.X_OK), hook

@@ -316,6 +316,10 @@ class Pipeline(FlowSpec):
 
     def __init__(self, use_cli: bool = True) -> None:  # noqa: FBT001, FBT002 - Metaflow's signature
         """Do what the command line says; Metaflow makes others without it."""
+        if "--help" in sys.argv and "--config" in sys.argv:
+            # help is the same with each config file, and one may need variables that are not set
+            place = sys.argv.index("--config")
+            del sys.argv[place : place + 3]
         with launched(keeps_runs=self._keeps_mlflow_runs) if use_cli else nullcontext():
             super().__init__(use_cli=use_cli)
 

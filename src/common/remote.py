@@ -38,6 +38,8 @@ def leaves(decorators: Iterable[str]) -> bool:
     Args:
         decorators: Names of the decorators of all steps, those given by --with among them.
     """
+    if "--help" in sys.argv:
+        return False
     scheduled = "create" in sys.argv and not SCHEDULERS.isdisjoint(sys.argv)
     return scheduled or not COMPUTE.isdisjoint(decorators)
 

@@ -60,3 +60,20 @@ def test_who_wants_help_is_not_asked_and_nothing_is_uploaded():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['run', '--help']\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("words", ["run", "step-functions create"])
+def test_help_asks_for_no_variable_and_no_shared_store(words):
+    flow = ["src/pipelines/deployment.py", "--config", "project", "config/sagemaker.yml"]
+    none = dict.fromkeys(("AWS_REGION", "BUCKET", "SAGEMAKER_ROLE", "SERVING_IMAGE"), "")
+    done = subprocess.run(
+        [*WORDS[:2], "deploys", *flow, *words.split(), "--help"],
+        cwd=ROOT,
+        env=os.environ | none,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: deployment.py" in done.stdout

@@ -17,6 +17,9 @@ USAGE = "usage: just rehearse RECIPE [ARGUMENTS …], or: just rehearse all"
 
 def main(*words: str) -> int:
     """Run it, and return its exit code."""
+    if words[:1] == ("--help",):
+        print(USAGE)
+        return 0
     if not words or words[0].startswith("-"):
         print(USAGE, file=sys.stderr)
         return 2
