@@ -7,6 +7,8 @@ set quiet
 
 export KERAS_BACKEND := env("KERAS_BACKEND", "tensorflow")
 export TF_CPP_MIN_LOG_LEVEL := env("TF_CPP_MIN_LOG_LEVEL", "3")
+# where a machine forbids it, every command would compile TensorFlow anew: 15 s instead of 5
+export PYTHONDONTWRITEBYTECODE := ""
 export DO_NOT_TRACK := env("DO_NOT_TRACK", "1")
 # uv trusts what the machine trusts (a company's proxy, say), or what it brings where that is not found
 export UV_SYSTEM_CERTS := env("UV_SYSTEM_CERTS", path_exists("/etc/ssl/certs/ca-certificates.crt"))

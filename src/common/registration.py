@@ -1,6 +1,7 @@
 """Logging a trained model to MLflow, and registering it."""
 
 import importlib.metadata
+import logging
 import tempfile
 import warnings
 from dataclasses import replace
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
     from common.packaging import ModelFiles
 
+logger = logging.getLogger("rookery")
+
 # What a served model imports: the graph's engine, the checks, and MLflow's own loader.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "orjson", "pandas", "pydantic")
 EXAMPLE_ROWS = 3
 # Name of the model card among the files of a version, as .md and .html.
 CARD = "model_card"
 SOURCE = Path(inference.__file__).parent
+# What MLflow advises, and this project does on purpose otherwise.
+HINT = "Add type hints to the `predict` method"
 
 
 def requirements() -> list[str]:
@@ -65,10 +70,8 @@ def log(facts: Facts, files: "ModelFiles") -> str:
     with (
         tempfile.TemporaryDirectory() as scratch,
         mlflow.start_run(run_id=facts.run),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(record=True) as told,
     ):
-        # MLflow would make a schema of them; ours is the config file's
-        warnings.filterwarnings("ignore", message=r"(?s).*Add type hints to the `predict` method")
         folder = Path(scratch) / ARTIFACT
         files.write(folder, schema, reference)
         # what is registered must load and answer as what was tried
@@ -83,6 +86,11 @@ def log(facts: Facts, files: "ModelFiles") -> str:
             signature=signature(schema),
             input_example=example,
         )
+    for warning in told:
+        # MLflow would make a schema of the hints; ours is the config file's. It sets filters of its
+        # own, before which none of ours would stand.
+        if HINT not in str(warning.message):
+            logger.warning("MLflow: %s", warning.message)
     return str(logged.model_id)
 
 

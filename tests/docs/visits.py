@@ -95,6 +95,7 @@ class Clone:
             "PATH": os.pathsep.join(path),
             "UV_CACHE_DIR": self._packages(),
             "COLUMNS": "120",
+            "PYTHONDONTWRITEBYTECODE": "",
         }
 
     @staticmethod

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import requests
 
-from common import ROOT, registry, settings
-from common.dataset import read_table
+from common import registry
 from inference import launcher
 from inference.local import ARTIFACTS
 
@@ -41,16 +39,6 @@ class Deployments:
     def live(self) -> str:
         target = self.workshop.backend.settings.target
         return requests.get(f"{target}/version", timeout=10).json()["model_version"]
-
-
-@pytest.fixture(scope="module")
-def reference(schema) -> pd.DataFrame:
-    """The penguins, all predicted rightly and with 0.98, as `fitting.reference` returns them."""
-    rows = read_table(settings.load(ROOT / "config" / "local.yml").dataset).rows
-    table = rows.rename(columns={schema.target: "target"}).reset_index(drop=True)
-    for name in schema.classes:
-        table[f"probability {name}"] = np.where(table["target"] == name, 0.98, 0.01)
-    return table.assign(prediction=table["target"], confidence=0.98)
 
 
 @pytest.fixture
