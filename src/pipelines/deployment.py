@@ -16,7 +16,7 @@ from common.challenge import Challenge, ChallengerRefusedError, Contender, compa
 from common.interruption import finishing
 from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
 from common.smoke import go_back, smoke_test
-from inference.errors import ConfigurationError, RegistryError, RookeryError
+from inference.errors import BackendError, ConfigurationError, RegistryError, RookeryError
 from inference.local import ARTIFACTS
 from inference.predictor import Predictor
 
@@ -165,7 +165,7 @@ def put_live(
     except KeyboardInterrupt:
         # what comes after the swap had not ended
         if before != release.version == backend.status().version:
-            go_back(backend)
+            go_back(backend, release.version)
         raise
     with finishing(f"version {release.version} was live by then"):
         make_champion(version, release, backend, rows, challenge, force, before)
@@ -181,7 +181,13 @@ def make_champion(
     before: str | None,
 ) -> None:
     """Try what has just gone live, and say so in the registry; on failure, go back."""
-    found = f"smoke test: {smoke_test(backend, release, rows)}"
+    try:
+        found = f"smoke test: {smoke_test(backend, release, rows)}"
+    except BackendError as error:
+        champion = registry.version_by_alias(version.name, registry.CHAMPION)
+        if champion and before == release.version == str(champion.version):
+            raise BackendError(f"{error}; it was champion before, and goes on serving") from error
+        raise BackendError(f"{error}; {go_back(backend, release.version)}") from error
     event = "deployed again" if registry.was_live(version) else registry.PROMOTED
     tags, metrics = {}, registry.figures(version)
     if challenge:
@@ -198,7 +204,7 @@ def make_champion(
     except RookeryError as error:
         if before in (None, release.version):
             raise
-        raise RegistryError(f"{error}; {go_back(backend)}") from error
+        raise RegistryError(f"{error}; {go_back(backend, release.version)}") from error
 
 
 def lines(measures: Sequence[Mapping[str, Any]]) -> list[list[str]]:

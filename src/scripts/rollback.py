@@ -155,7 +155,7 @@ def carry_out(plan: Plan, backend: Backend) -> None:
         if not moved:
             raise
         raise BackendError(
-            f"version {plan.number} was not put back: {error}; {go_back(backend)}"
+            f"version {plan.number} was not put back: {error}; {go_back(backend, plan.number)}"
         ) from error
 
 

@@ -11,7 +11,10 @@ import requests
 
 from common import registry
 from inference import launcher
+from inference.backend import Release
+from inference.errors import BackendError
 from inference.local import ARTIFACTS
+from pipelines.deployment import make_champion
 
 pytestmark = pytest.mark.integration
 
@@ -139,6 +142,34 @@ def test_given_aliases_that_cannot_move_then_the_champion_serves_again_and_a_sec
     assert fine, output
     assert deployments.live() == "2"
     assert registry.aliases("penguins") == {"champion": "2", "previous": "1"}
+
+
+def test_given_a_smoke_test_that_fails_then_only_what_was_not_champion_goes_back(
+    deployments, release, reference, monkeypatch
+):
+    deployments.workshop.enter(monkeypatch)
+    backend, rows = deployments.workshop.backend, reference.head(20)
+
+    def put_live(number: str, answers_as: str) -> None:
+        version = registry.numbered("penguins", number)
+        backend_release = Release(number, str(version.run_id), release(number).path)
+        expected = Release(number, str(version.run_id), release(answers_as).path)
+        before = backend.status().version
+        backend.deploy(backend_release)
+        make_champion(version, expected, backend, rows, None, "", before)
+
+    for _ in range(3):
+        deployments.register()
+    put_live("1", "1")
+    put_live("2", "2")
+    with pytest.raises(
+        BackendError, match=r"version 2 failed .*; it was champion before, and goes"
+    ):
+        put_live("2", "1")
+    assert deployments.live() == "2"
+    with pytest.raises(BackendError, match=r"version 3 failed .*; version 2 serves again"):
+        put_live("3", "1")
+    assert deployments.live() == "2"
 
 
 def test_given_no_common_row_or_no_files_then_only_force_deploys(deployments, mlflow_store):
