@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from inference.errors import RookeryError
 
 logger = logging.getLogger("rookery")
 
+# What this project has logged.
+OURS = re.compile(r" rookery(\.\w+)*: ")
 # Folder of the temporary files of a run on this machine.
 SCRATCH = "ROOKERY_SCRATCH"
 # Metaflow gives its tasks five seconds before it kills them.
@@ -93,7 +96,7 @@ class Unheard(Stream):
 
     def write(self, text: str) -> int:
         """Write a line, or a part of one, if it is ours."""
-        if f" {logger.name}: " in text:
+        if OURS.search(text):
             self._stream.write(text)
         return len(text)
 

@@ -48,7 +48,8 @@ class Endpoint:
         self.settings = settings
         self.name = settings.target
         self._clients: dict[str, Any] = {}
-        self._names = re.compile(rf"{re.escape(self.name)}-v(.+)-\d{{14}}")
+        # not those of an endpoint whose name begins like this one's
+        self._names = re.compile(rf"{re.escape(self.name)}-v(\d+)-\d{{14}}")
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - a boto3 client
         """Return a client of an AWS service where the endpoint is."""
@@ -281,7 +282,16 @@ class Endpoint:
             guard = blueprint.guard(self.settings, rollout)
             with self._calling("UpdateEndpoint"):
                 self._sagemaker.update_endpoint(**which, **guard)
-        now = self._wait("created" if not found else "updated")
+        try:
+            now = self._wait("created" if not found else "updated")
+        except BaseException:
+            undo = "rollback" if found else "delete"
+            logger.warning(
+                "AWS goes on with version %s on endpoint %s, and bills it; `just sagemaker-status`"
+                " shows what it comes to, `just sagemaker-%s` then undoes it",
+                *(self.version_of(name), self.name, undo),
+            )
+            raise
         if now and now["EndpointStatus"] == "InService" and now["EndpointConfigName"] == name:
             return now
         reason = self._why(now, began)

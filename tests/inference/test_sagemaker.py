@@ -8,6 +8,7 @@ import tarfile
 import pytest
 from botocore.exceptions import ClientError
 
+from inference import endpoint
 from inference.aws import client
 from inference.backend import Release, create_backend
 from inference.engine import GRAPH
@@ -171,6 +172,34 @@ def test_last_configurations_are_kept_and_older_ones_removed(aws, make, release)
     assert backend.endpoint.configurations() == []
     assert keys(aws, f"{name}/models/") == []
     assert not aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
+
+
+def test_an_endpoint_whose_name_begins_like_another_ones_is_left_alone(make, release):
+    one, other = make(), make(target=f"{make().settings.target}-v2")
+    other.deploy(release("3"))
+    one.deploy(release("1"))
+    assert len(one.endpoint.configurations()) == 1
+    one.endpoint.delete()
+    assert len(other.endpoint.configurations()) == 1
+    assert other.status().version == "3"
+
+
+@pytest.mark.parametrize("recipe", ["delete", "rollback"])
+def test_whoever_is_interrupted_learns_that_aws_goes_on(make, release, monkeypatch, caplog, recipe):
+    backend = make(target=f"interrupted-{recipe}")
+    if recipe == "rollback":
+        backend.deploy(release("1"))
+
+    def press_ctrl_c(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(endpoint.time, "sleep", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        backend.deploy(release("2"))
+
+    [told] = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert "AWS goes on with version 2" in told
+    assert f"`just sagemaker-{recipe}` then undoes it" in told
 
 
 def test_same_version_with_other_settings_is_deployed_again(make, release):
