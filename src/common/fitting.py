@@ -10,6 +10,7 @@ import numpy as np
 from common.importance import Drops, permutation_drops
 from common.progress import progress
 from inference.engine import import_keras
+from inference.errors import DatasetError
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
@@ -85,7 +86,12 @@ def split(
 ) -> list[tuple[np.ndarray, ...]]:
     """Return (training, evaluation) positions of stratified, shuffled folds.
 
-    The table's rows fall into the same folds whether or not captured rows follow them.
+    The table's rows fall into the same folds whether or not captured rows follow them, and so do
+    all rows of the same values: a network that has seen one has seen them all. Where all features
+    are categories, equal rows are different things, and fall where chance puts them.
+
+    Raises:
+        DatasetError: A fold would be scored on no row.
     """
     from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415 - 3 s
 
@@ -100,8 +106,27 @@ def split(
         shuffled = rng.permutation(np.flatnonzero(group))
         added = np.array_split(shuffled, folds)
         evaluated = [np.concatenate(parts) for parts in zip(evaluated, added, strict=True)]
-    everything = np.arange(len(rows))
-    return [(np.setdiff1d(everything, part), part) for part in evaluated]
+    fold = np.empty(len(rows), dtype=int)
+    for number, part in enumerate(evaluated):
+        fold[part] = number
+    if schema.numbers:
+        fold = fold[first_of_its_kind(schema, rows)]
+    missing = np.setdiff1d(np.arange(folds), fold[current])
+    if len(missing):
+        raise DatasetError(
+            f"{current.sum()} rows to score the model on fall into {folds - len(missing)} of"
+            f" {folds} folds, for equal rows stay together; ask for fewer --folds, or for more"
+            " --reference-rows"
+        )
+    return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(folds)]
+
+
+def first_of_its_kind(schema: Schema, rows: pd.DataFrame) -> np.ndarray:
+    """Return for each row the position of the first one whose features are the same."""
+    import pandas as pd  # noqa: PLC0415 - 1 s
+
+    kinds = pd.util.hash_pandas_object(rows[list(schema.features)], index=False).to_numpy()
+    return pd.Series(np.arange(len(rows))).groupby(kinds).transform("first").to_numpy()
 
 
 def captured_rows(rows: pd.DataFrame) -> np.ndarray:
@@ -213,8 +238,13 @@ def fit(
     if evaluation is not None:
         transformed = transformers.transform(frame(schema, evaluation)).astype(np.float32)
         truth = codes(schema, evaluation[schema.target])
-        validation = batches((transformed, truth), settings.batch_size, seed=None)
-    weights = np.where(current_rows(rows), 1.0, settings.older_weight).astype(np.float32)
+        validation = batches(
+            # what hardly counts in training must not decide when it ends
+            (transformed, truth, weigh(evaluation, settings)),
+            settings.batch_size,
+            seed=None,
+        )
+    weights = weigh(rows, settings)
     with progress(title, settings.epochs, "epochs") as show:
         tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: show(epoch + 1))
         history = network.fit(
@@ -230,6 +260,11 @@ def fit(
         )
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
     return transformers, network, curves
+
+
+def weigh(rows: pd.DataFrame, settings: FitSettings) -> np.ndarray:
+    """Return what each row counts, shape (rows,)."""
+    return np.where(current_rows(rows), 1.0, settings.older_weight).astype(np.float32)
 
 
 def keep_aside(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

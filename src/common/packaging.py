@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from inference.predictor import SCHEMA
 from inference.schema import Schema, to_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -31,6 +32,7 @@ TOLERANCE = 1e-5
 # what float32 loses in a softmax over a hundred classes is a hundredth of it
 SUM_TOLERANCE = 1e-3
 GENERATED_ROWS = 1_000
+PIECE_RECORDS = 10_000
 UNSEEN = "a value that training never saw"
 REFERENCE = "reference.parquet"
 
@@ -172,12 +174,23 @@ def prove_agreement(
         ModelError: It is larger than 1e-5, or a row's probabilities do not sum to 1.
     """
     known = to_records(rows[list(schema.features)])
-    records = [
-        *known,
-        *({**record, name: None} for record in known for name in schema.features),
-        *({**known[0], name: UNSEEN} for name in schema.categories),
-        *generate(schema, GENERATED_ROWS),
-    ]
+    records = chain(
+        known,
+        ({**record, name: None} for record in known for name in schema.features),
+        ({**known[0], name: UNSEEN} for name in schema.categories),
+        generate(schema, GENERATED_ROWS),
+    )
+    largest = 0.0
+    # all of a large table at once would take gigabytes
+    while piece := list(islice(records, PIECE_RECORDS)):
+        largest = max(largest, prove_piece(schema, graph, reference, piece))
+    return largest
+
+
+def prove_piece(
+    schema: Schema, graph: OnnxEngine, reference: KerasEngine, records: Sequence[Mapping[str, Any]]
+) -> float:
+    """Compare the engines on some records; see `prove_agreement`."""
     columns = schema.columns(records)
     answered = graph.probabilities(columns)
     difference = np.abs(answered - reference.probabilities(columns)).max(axis=1)

@@ -97,6 +97,23 @@ def test_given_odd_names_and_any_kinds_then_the_graph_is_built_all_the_same(feat
     assert packaging.package(schema, transformers, network, rows).disagreement <= 1e-5
 
 
+def test_given_older_rows_that_count_nothing_then_they_do_not_decide_when_a_fit_ends(schema, rows):
+    older = rows.sample(2_000, replace=True, random_state=1)
+    other = {"Adelie": "Gentoo", "Gentoo": "Adelie"}
+    # true no more
+    older = older.assign(
+        **{schema.target: older[schema.target].replace(other), fitting.CURRENT: False}
+    )
+    both = pd.concat([older, rows.assign(**{fitting.CURRENT: True})], ignore_index=True)
+    how = fitting.FitSettings(
+        settings.NetworkSettings(learning_rate=0.01), 60, 32, 1, 1e-6, patience=3
+    )
+
+    _, _, curves = fitting.fit(schema, both, how)
+
+    assert min(curves["val_loss"]) < 0.1
+
+
 def test_given_a_schema_then_generated_records_fit_it_and_some_values_are_missing(schema):
     records = packaging.generate(schema, 300)
 

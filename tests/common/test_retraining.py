@@ -9,6 +9,7 @@ from common.dataset import read_table
 from common.fitting import CURRENT, ORIGIN
 from common.retraining import extend, older_weight
 from inference.errors import DatasetError
+from inference.schema import Schema
 
 NEWEST = pd.Timestamp("2026-03-01", tz="UTC")
 
@@ -88,7 +89,10 @@ def test_too_few_rows(table, schema, capture):
 
 def test_the_tables_rows_stay_in_their_folds(table, schema, capture):
     usual = fitting.split(schema, table.rows, 5, seed=1)
-    rows = extend(table, capture(203), schema, 52).table.rows
+    captured = capture(203)
+    # none is the copy of another
+    captured["body_mass_g"] += np.arange(203) / 1000
+    rows = extend(table, captured, schema, 52).table.rows
 
     parts = fitting.split(schema, rows, 5, seed=1)
 
@@ -97,6 +101,32 @@ def test_the_tables_rows_stay_in_their_folds(table, schema, capture):
         assert 40 <= (evaluation >= 344).sum() <= 42
         assert 10 <= rows[CURRENT].iloc[evaluation].sum() <= 11
         assert sorted([*training, *evaluation]) == list(range(len(rows)))
+
+
+def test_copies_stay_together_so_that_no_network_is_scored_on_what_it_has_seen(
+    table, schema, capture
+):
+    rows = extend(table, capture(500), schema, 500).table.rows
+    values = rows[list(schema.features)].astype(str).agg("|".join, axis=1)
+    for training, evaluation in fitting.split(schema, rows, 5, seed=1):
+        assert not set(values.iloc[training]) & set(values.iloc[evaluation])
+
+
+def test_equal_rows_of_categories_alone_are_different_things(table, schema):
+    features = {name: schema.features[name] for name in schema.categories}
+    categories = Schema(target=schema.target, classes=schema.classes, features=features)
+    rows = table.rows[[*features, schema.target]]
+    values = rows[list(features)].astype(str).agg("|".join, axis=1)
+    [(training, evaluation), _] = fitting.split(categories, rows, 2, seed=1)
+    assert set(values.iloc[training]) & set(values.iloc[evaluation])
+
+
+def test_copies_of_too_few_rows_cannot_be_shared_among_the_folds(table, schema, capture):
+    copies = pd.concat([capture(2)] * 20, ignore_index=True)
+    copies["id"] = [f"request-{row}" for row in copies.index]
+    rows = extend(table, copies, schema, 40).table.rows
+    with pytest.raises(DatasetError, match=r"^40 rows to score .* fall into [12] of 5 folds"):
+        fitting.split(schema, rows, 5, seed=1)
 
 
 @pytest.mark.integration
