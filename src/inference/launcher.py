@@ -16,7 +16,7 @@ import psutil
 import requests
 
 from inference.errors import BackendError
-from inference.live import LiveFolder, find_process, write_json
+from inference.live import LiveFolder, find_process, start_of, write_json
 from inference.metrics import FOLDER_VARIABLE
 from inference.server import SETTINGS_VARIABLE, ServerSettings
 
@@ -84,7 +84,7 @@ def require_free_port(target: str) -> None:
 
 def remember(folder: LiveFolder, pid: int, target: str) -> None:
     """Write down which process serves; its start time tells it from a later one with its id."""
-    started = psutil.Process(pid).create_time()
+    started = start_of(pid)
     write_json(folder.server_file, {"pid": pid, "started": started, "target": target})
 
 

@@ -134,8 +134,7 @@ class LiveFolder:
 
     def report(self, report: Report) -> None:
         """Tell the deployer what this worker serves."""
-        started = psutil.Process(report.pid).create_time()
-        content = {"started": started, "report": asdict(report)}
+        content = {"started": start_of(report.pid), "report": asdict(report)}
         write_json(self._workers / f"{report.pid}.json", content)
 
     def withdraw(self, pid: int) -> None:
@@ -191,11 +190,32 @@ class LiveFolder:
             yield
 
 
-def find_process(pid: int, started: float) -> psutil.Process | None:
+def start_of(pid: int) -> str:
+    """Say when a process started, so that it can be told from a later one with its id.
+
+    On Linux in ticks since the machine's start, and of which start: psutil's time moves when the
+    clock is set.
+
+    Raises:
+        psutil.NoSuchProcess: There is no such process.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        # proc(5): the 22nd field; the second is a name that may hold anything, in brackets
+        ticks = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return str(psutil.Process(pid).create_time())
+    except ProcessLookupError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return f"{ticks} after {boot}"
+
+
+def find_process(pid: int, started: str) -> psutil.Process | None:
     """Return the process that got this id at that time (ids are used again), if it still lives."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 1
+        same = start_of(pid) == started
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
