@@ -50,7 +50,8 @@ setup *ARGS:
     uv sync --inexact $quiet "$@"
     # uv wrote the addresses back: the content that git stores is the same, its size on disk is not
     if git diff --quiet -- uv.lock; then
-        git add uv.lock
+        # another git may be at work, and nothing depends on this
+        git add uv.lock 2>/dev/null || true
     fi
 
 # Check Python, packages, disk, ports, store, endpoint, credentials; say what mends them

@@ -6,6 +6,7 @@ tell what was live when, and why. Aliases and notes of one move are written all 
 """
 
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -31,6 +32,11 @@ PROMOTED, FORCED, RESTORED = "promoted", "forced", "restored"
 HISTORY = "history."
 
 SQLITE = "sqlite:///"
+
+
+def without_password(uri: str) -> str:
+    """Return the URI of a store as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//…@", uri)
 
 
 def require_database(uri: str) -> None:

@@ -50,8 +50,8 @@ def require_reachable(uri: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise RegistryError(
-            f"MLflow at {uri} does not answer ({reason}); start it with `just mlflow`, or unset"
-            " MLFLOW_TRACKING_URI to use the store in mlflow.db"
+            f"MLflow at {registry.without_password(uri)} does not answer ({reason}); start it with"
+            " `just mlflow`, or unset MLFLOW_TRACKING_URI to use the store in mlflow.db"
         ) from error
 
 

@@ -55,7 +55,10 @@ class Traffic(Pipeline):
             if self.truth:
                 classes = truth(schema, self.data.rows, self.samples, self.seed)
                 write_labels(Path(self.truth), ids, classes)
-        elif self.labels:
+        elif self.labels is not None:
+            # a script's unset variable must not become simulated truth
+            if not self.labels:
+                raise ConfigurationError("--labels: expected a CSV file, not nothing")
             self.count = self.backend_impl.label(file=Path(self.labels))
             self.outcome = f"{self.count} rows labelled from {self.labels}"
         else:

@@ -59,6 +59,8 @@ def setup(
         )
         secret = new_key(account, user, local)
         try:
+            # somebody may have changed them meanwhile
+            local = aws_local.Files.open()
             changed = local.write(aws_local.Access(account.region, found, endpoint), secret)
         except BaseException:
             if secret:
@@ -137,7 +139,8 @@ def teardown(
             )
         if pair:
             things.append(f"  key pair {pair}, and {pem}")
-        edits = local.without(access(account, stacks[PROJECT]))
+        written = access(account, stacks[PROJECT])
+        edits = local.without(written)
         things += [f"  what was written into {edit.path}" for edit in edits]
         if not things:
             print(f"{account}\nthere is nothing to remove")
@@ -153,6 +156,8 @@ def teardown(
             with explained("ec2:DeleteKeyPair", f"key pair {pair}"):
                 account.client("ec2").delete_key_pair(KeyName=pair)
             pem.unlink(missing_ok=True)
+        # somebody may have changed them meanwhile
+        edits = aws_local.Files.open().without(written)
         for path in aws_files.commit(edits):
             print(f"{path}: what setup wrote is gone")
         aws_files.forget(edits)
@@ -194,6 +199,8 @@ def mlflow(
         server = aws_stacks.deploy(cloudformation, MLFLOW, TEMPLATES / "mlflow-cfn.yaml", values)
         with explained("secretsmanager:GetSecretValue", f"secret {server['Secret']}"):
             answer = account.client("secretsmanager").get_secret_value(SecretId=server["Secret"])
+        # somebody may have changed it meanwhile
+        local = aws_local.Files.open()
         for line in local.write_mlflow(server, json.loads(answer["SecretString"])):
             print(line)
         print(f"ready: {server['TrackingUri']}, from {reach}; user and password are in .env")

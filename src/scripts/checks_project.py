@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from common import ROOT
+from common.registry import without_password
 from common.settings import Settings
 from inference.errors import BackendError, RookeryError
 from inference.local import Local
@@ -52,6 +53,7 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     unset = "or unset MLFLOW_TRACKING_URI"
     if uri.startswith(("http://", "https://")):
         code, told = get(f"{uri.rstrip('/')}/health")
+        uri = without_password(uri)
         if code == 200:  # noqa: PLR2004 - HTTP's OK
             yield Finding("store", "ok", f"MLflow answers at {uri}")
         elif code:

@@ -35,21 +35,24 @@ def find_store(tracking_uri: str, root: Path) -> tuple[str, Path]:
     return tracking_uri, root / "mlruns"
 
 
-def make_command(store: str, artifacts: Path, address: tuple[str, int]) -> list[str]:
+def make_command(artifacts: Path, address: tuple[str, int]) -> list[str]:
     """Make the command that starts the server."""
     host, port = address
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", host, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", store, "--default-artifact-root", str(artifacts)),
+        *("--default-artifact-root", str(artifacts)),
         # runs are written with and without the server; both ways name artifacts by their path
         "--no-serve-artifacts",
     ]
 
 
-def make_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Make the server's environment: no address of itself, no workers for jobs of its own."""
-    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+def make_environment(environment: Mapping[str, str], store: str) -> dict[str, str]:
+    """Make the server's environment: no address of itself, no workers for jobs of its own.
+
+    The store may hold a password, which everybody could read among a command's words.
+    """
+    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": store}
     return {k: v for k, v in environment.items() if k != "MLFLOW_TRACKING_URI"} | own
 
 
@@ -72,7 +75,9 @@ def check_port(address: tuple[str, int]) -> None:
 
 def main() -> None:
     """Become the server."""
-    parser = argparse.ArgumentParser(description="Show runs and models in a browser.")
+    parser = argparse.ArgumentParser(
+        prog="just mlflow", description="Show runs and models in a browser."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=5000, type=int, help="port to listen on")
     arguments, others = parser.parse_known_args()
@@ -83,9 +88,10 @@ def main() -> None:
         check_port(address)
     except RookeryError as error:
         sys.exit(f"mlflow: {error}")
-    print(f"MLflow shows {store} on http://{address[0]}:{address[1]} (Ctrl-C ends it)", flush=True)
-    command = [*make_command(store, artifacts, address), *others]
-    os.execve(command[0], command, make_environment(os.environ))  # noqa: S606 - no shell needed
+    shown = registry.without_password(store)
+    print(f"MLflow shows {shown} on http://{address[0]}:{address[1]} (Ctrl-C ends it)", flush=True)
+    command = [*make_command(artifacts, address), *others]
+    os.execve(command[0], command, make_environment(os.environ, store))  # noqa: S606 - no shell needed
 
 
 if __name__ == "__main__":

@@ -40,17 +40,19 @@ class Stopped(BaseException):
     """Ctrl-C or SIGTERM; typer would turn Python's own into an exit code of its choice."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Flows:
     """Runs flows, each as a process of its own.
 
     Attributes:
         config: Config file of the project.
         quiet: Keep the standard output free: what flows print goes to standard error.
+        in_vain: How many labels there were when a retraining registered nothing.
     """
 
     config: Path
     quiet: bool
+    in_vain: int = 0
 
     def run(self, name: str, *words: str) -> Any:  # noqa: ANN401 - see artifacts
         """Run a flow to its end.
@@ -162,7 +164,8 @@ def follow_up(
     What was done is added to `outcome["retraining"]`.
     """
     due = outcome["retraining"]
-    due |= {"missing": max(0, due["needed"] - due["labels"]), "version": None, "deployed": False}
+    missing = max(0, due["needed"] + flows.in_vain - due["labels"])
+    due |= {"missing": missing, "version": None, "deployed": False}
     if due["missing"]:
         print(
             f"retraining: {due['labels']} rows have labels that no model was trained on,"
@@ -174,6 +177,8 @@ def follow_up(
     due["version"] = flows.run("training", "--captured", "--reference-rows", rows, *shared).version
     if due["version"] is None:
         print("retraining: no new version was registered", file=sys.stderr)
+        # the same rows would come to the same
+        flows.in_vain = due["labels"]
     elif deploy:
         flows.run("deployment", *shared)
         due["deployed"] = True
@@ -197,8 +202,8 @@ def watch_rounds(
         began = time.monotonic()
         try:
             one_round(flows, words, json=json, retrain=retrain, deploy=deploy)
-        except RookeryError as error:
-            print(f"error: {error}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - a full disk, say, must not end the watch
+            print(f"error: {error or type(error).__name__}", file=sys.stderr)
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 

@@ -183,6 +183,21 @@ def test_what_else_stands_in_the_files_stays(others):
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
 
 
+def test_what_somebody_writes_meanwhile_stays_too(others, monkeypatch):
+    opened = aws.Account.open
+
+    def open_later(region):
+        file = others.home / ".env"
+        file.write_text(f"MEANWHILE=1\n{file.read_text()}")
+        return opened(region)
+
+    monkeypatch.setattr(aws.Account, "open", open_later)
+    others.run("setup", "me")
+    assert "MEANWHILE=1\n" in (others.home / ".env").read_text()
+    others.run("teardown")
+    assert (others.home / ".env").read_text().startswith("MEANWHILE=1\n" * 2 + "# mine\n")
+
+
 def test_teardown_leaves_what_else_stood_in_the_files(others):
     others.run("setup", "me")
     assert others.run("teardown").exit_code == 0

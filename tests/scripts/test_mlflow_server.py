@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from common import registry
 from inference.errors import ConfigurationError
 from scripts import mlflow_server
 
@@ -30,9 +31,25 @@ def test_store(tracking_uri, expected):
 
 def test_environment_names_no_server():
     environment = mlflow_server.make_environment(
-        {"MLFLOW_TRACKING_URI": "http://x", "PATH": "/bin"}
+        {"MLFLOW_TRACKING_URI": "http://x", "PATH": "/bin"}, "postgresql://me:secret@db/runs"
     )
-    assert environment == {"PATH": "/bin", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    assert environment == {
+        "PATH": "/bin",
+        "MLFLOW_BACKEND_STORE_URI": "postgresql://me:secret@db/runs",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db/runs", "postgresql://…@db/runs"),
+        ("http://me:secret@127.0.0.1:5000", "http://…@127.0.0.1:5000"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_no_password_is_shown(uri, shown):
+    assert registry.without_password(uri) == shown
 
 
 def test_port_in_use():

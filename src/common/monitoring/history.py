@@ -37,17 +37,23 @@ def past(project: str, limit: int) -> list[dict[str, Any]]:
         max_results=limit,
         order_by=["attributes.start_time DESC"],
     )
-    return [
-        {
-            "time": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(),
-            "version": run.data.tags.get("model_version", ""),
-            "verdict": run.data.tags[VERDICT],
-            "metrics": dict(run.data.metrics),
-            "told": json.loads(run.data.tags.get(TOLD, "{}")),
-        }
-        for run in reversed(runs)
-        if VERDICT in run.data.tags
-    ]
+    found: list[dict[str, Any]] = []
+    for run in reversed(runs):
+        tags = run.data.tags
+        if VERDICT not in tags:
+            continue
+        # one that ended before it told anybody has changed nothing of what they know
+        told = json.loads(tags[TOLD]) if TOLD in tags else (found[-1]["told"] if found else {})
+        found.append(
+            {
+                "time": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(),
+                "version": tags.get("model_version", ""),
+                "verdict": tags[VERDICT],
+                "metrics": dict(run.data.metrics),
+                "told": told,
+            }
+        )
+    return found
 
 
 def before(runs: Sequence[Mapping[str, Any]]) -> str | None:

@@ -89,6 +89,8 @@ def test_given_runs_then_they_are_read_back_oldest_first(client, folder):
             [("pass", "1", ()), ("fail", "1", hostile), ("warn", "2", (check("accuracy", 0.5),))]
         )
     ]
+    history.remember(ids[0], {"0123": "fail"})
+    # the second one ended before it told anybody
     history.remember(ids[2], {"0123": "warn"})
 
     past = history.past("penguins", 10)
@@ -103,7 +105,7 @@ def test_given_runs_then_they_are_read_back_oldest_first(client, folder):
     assert past[1]["metrics"] == history.metrics(hostile)
     assert sorted(past[1]["metrics"].values()) == [float(place) for place in range(len(NAMES))]
     assert past[2]["metrics"] == {"accuracy": 0.5}
-    assert [run["told"] for run in past] == [{}, {}, {"0123": "warn"}]
+    assert [run["told"] for run in past] == [{"0123": "fail"}, {"0123": "fail"}, {"0123": "warn"}]
     assert history.before(past) == "warn"
     assert [run["verdict"] for run in history.past("penguins", 2)] == ["fail", "warn"]
     assert history.past("flowers", 10) == []
