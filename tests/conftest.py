@@ -33,6 +33,9 @@ PERSONAL = (
         "STYLE_X",
     ),
 )
+# How Metaflow is given `--folds 2 --parallel 1`, which halve the work of a training: tests run side
+# by side already, and tests/pipelines/test_training.py sees to the usual five folds.
+QUICK = {"METAFLOW_RUN_FOLDS": "2", "METAFLOW_RUN_PARALLEL": "1"}
 # Files whose tests share a workshop, which takes a training to make.
 WORKSHOP = ("test_training", "test_loop", "test_monitoring", "test_package")
 # What takes minutes, the longest first.
@@ -88,10 +91,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_environment() -> Iterator[None]:
-    """Keep the settings of whoever runs the tests away from them."""
+    """Keep the settings of whoever runs the tests away from them, and trainings short."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in PERSONAL:
-            patch.setenv(name, "")
+        for name, value in (dict.fromkeys(PERSONAL, "") | QUICK).items():
+            patch.setenv(name, value)
         yield
 
 

@@ -89,7 +89,8 @@ def workshop_class() -> type[Workshop]:
 @pytest.fixture(scope="session")
 def trained(workshop):
     """The Metaflow run of a training with default settings, as `--with retry` runs it."""
-    fine, run, output = workshop.run("training", options={"decospecs": ["retry"]})
+    options = {"decospecs": ["retry"]}
+    fine, run, output = workshop.run("training", options=options, folds=5, parallel=2)
     assert fine, output
     # what it is now; a deployment takes the alias away
     workshop.challenger = registry_client(workshop).get_model_version_by_alias(

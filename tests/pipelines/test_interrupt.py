@@ -117,7 +117,7 @@ def interrupt(shop, words, *, when=STARTS, delay=WORKING) -> None:
 
 @pytest.mark.parametrize(("when", "delay"), [(STARTS, 1), (r"/fit/2 .*Task is starting", 6)])
 def test_train(shop, when, delay):
-    interrupt(shop, ["train", "--folds", "2"], when=when, delay=delay)
+    interrupt(shop, ["train"], when=when, delay=delay)
 
 
 def test_deploy(shop):

@@ -52,7 +52,7 @@ def test_circle(workshop, observe):
         assert fine, output
         return found.data
 
-    assert run("training", folds=3, training_epochs=30).version == "1"
+    assert run("training", training_epochs=30).version == "1"
     run("deployment")
     observe(1, changed=False)
     assert run("monitoring", samples=ROWS).verdict == "pass"
@@ -64,7 +64,7 @@ def test_circle(workshop, observe):
     assert "accuracy" in failed
     assert "drift" not in failed
 
-    retrained = run("training", captured=True, reference_rows=ROWS, folds=3)
+    retrained = run("training", captured=True, reference_rows=ROWS)
     assert retrained.version == "2"
     assert retrained.older_weight < 1
     deployed = run("deployment")

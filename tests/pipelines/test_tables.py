@@ -41,7 +41,7 @@ def test_circle(name, accuracy, workshop_class, tmp_path):
             assert shop.backend.label(file=written) == ROWS
 
         try:
-            trained = run("training", folds=2)
+            trained = run("training")
             assert trained.metrics["accuracy_mean"] > accuracy
             run("deployment")
             observe(1, drift=False)

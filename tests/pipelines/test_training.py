@@ -138,9 +138,7 @@ def test_given_a_threshold_out_of_reach_then_nothing_is_registered_and_the_run_i
 ):
     before = len(mlflow_client.search_model_versions("name='penguins'"))
 
-    fine, run, output = workshop.run(
-        "training", training_epochs=1, folds=2, accuracy_threshold=1.0, parallel=1
-    )
+    fine, run, output = workshop.run("training", training_epochs=1, accuracy_threshold=1.0)
 
     assert fine, output
     assert "not registered" in output
