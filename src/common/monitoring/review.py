@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import registry
+from inference.errors import RegistryError, RookeryError
 from inference.local import ARTIFACTS
 from inference.predictor import SCHEMA
 from inference.schema import Schema
@@ -77,7 +78,13 @@ def read_reference(version: ModelVersion) -> tuple[Schema, pd.DataFrame]:
             registry.download_file(version, str(ARTIFACTS / name), Path(scratch))
             for name in (SCHEMA, REFERENCE)
         )
-        return Schema.read(schema), pd.read_parquet(reference)
+        try:
+            return Schema.read(schema), pd.read_parquet(reference)
+        except (RookeryError, OSError, ValueError) as error:
+            raise RegistryError(
+                f"version {version.version} of {version.name}: its schema or reference cannot be"
+                f" read ({error}); put its files back, or deploy another version"
+            ) from error
 
 
 def load_window(

@@ -1,11 +1,19 @@
 """Windows of several versions: each judged beside its own reference, the champion's in front."""
 
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
 import pandas as pd
 import pytest
 
 from common.monitoring import review as reviews
+from common.packaging import REFERENCE
 from common.settings import MonitoringSettings
 from inference.backend import Captured
+from inference.errors import RegistryError
+from inference.local import ARTIFACTS
+from inference.predictor import SCHEMA
 from inference.schema import Category, Number, Schema
 
 OTHER = Schema(
@@ -124,3 +132,14 @@ def test_one_schema_is_read_once(local, schema, record, reference):
     rows = reviews.load_window(local, schema, known.get, 1000)
     assert rows["model_version"].value_counts().to_dict() == {"1": 120, "2": 5}
     assert list(rows) == list(local.load(schema, 10))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", [SCHEMA, REFERENCE])
+def test_given_a_damaged_file_then_the_version_is_named(make_version, reference, name):
+    version = make_version(reference=reference)
+    folder = Path(url2pathname(urlparse(version.source).path))
+    (folder / ARTIFACTS / name).write_bytes(b"PAR1 and no more")
+
+    with pytest.raises(RegistryError, match="^version 1 of penguins: its schema or reference"):
+        reviews.read_reference(version)
