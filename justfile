@@ -368,8 +368,9 @@ evals *ARGS: setup
 # Run the tests
 [group('quality')]
 test *ARGS: setup
-    # side by side, as tests/conftest.py groups them; each process takes up to 2 GB of memory
-    {{ run }} pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"
+    # side by side, as tests/conftest.py groups them; one more than cores, for they wait for servers
+    # now and then. Each takes up to 2 GB of memory.
+    {{ run }} pytest --numprocesses $(({{ num_cpus() }} + 1)) --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"
 
 # Measure into benchmarks/results: `just bench serving` for one of them
 [group('quality')]

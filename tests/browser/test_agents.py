@@ -64,7 +64,8 @@ def serving(root: Path, port: int) -> Iterator[str]:
         yield url
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(20)
+        code = server.wait(20)
+    assert code == 0, log.read_text()
 
 
 def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:

@@ -184,7 +184,7 @@ def commands() -> Commands:
     return Commands.read()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clone(commands, tmp_path_factory) -> Iterator[Clone]:
     """A fresh clone, in which the commands of one page after the other are run."""
     place = tmp_path_factory.mktemp("reader")
