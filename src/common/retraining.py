@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from inference.backend import Backend
     from inference.schema import Schema
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("rookery")
 
 # More of them would not fit into a laptop's memory beside TensorFlow.
 MAX_CAPTURED_ROWS = 200_000
