@@ -40,19 +40,17 @@ class Stopped(BaseException):
     """Ctrl-C or SIGTERM; typer would turn Python's own into an exit code of its choice."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Flows:
     """Runs flows, each as a process of its own.
 
     Attributes:
         config: Config file of the project.
         quiet: Keep the standard output free: what flows print goes to standard error.
-        in_vain: How many labels there were when a retraining registered nothing.
     """
 
     config: Path
     quiet: bool
-    in_vain: int = 0
 
     def run(self, name: str, *words: str) -> Any:  # noqa: ANN401 - see artifacts
         """Run a flow to its end.
@@ -164,8 +162,7 @@ def follow_up(
     What was done is added to `outcome["retraining"]`.
     """
     due = outcome["retraining"]
-    missing = max(0, due["needed"] + flows.in_vain - due["labels"])
-    due |= {"missing": missing, "version": None, "deployed": False}
+    due |= {"missing": max(0, due["needed"] - due["labels"]), "version": None, "deployed": False}
     if due["missing"]:
         print(
             f"retraining: {due['labels']} rows have labels that no model was trained on,"
@@ -177,8 +174,6 @@ def follow_up(
     due["version"] = flows.run("training", "--captured", "--reference-rows", rows, *shared).version
     if due["version"] is None:
         print("retraining: no new version was registered", file=sys.stderr)
-        # the same rows would come to the same
-        flows.in_vain = due["labels"]
     elif deploy:
         flows.run("deployment", *shared)
         due["deployed"] = True

@@ -72,16 +72,6 @@ def test_given_too_few_labels_then_retraining_says_how_many_are_missing(capsys):
     )
 
 
-def test_given_a_retraining_in_vain_then_the_next_one_waits_for_as_many_new_labels(capsys):
-    flows = monitor.Flows(DEFAULT_CONFIG, quiet=True, in_vain=230)
-    outcome = {"retraining": {"labels": 300, "needed": 200, "reference_rows": 500}}
-
-    monitor.follow_up(flows, outcome, [], deploy=True)
-
-    assert outcome["retraining"]["missing"] == 130
-    assert "130 more are needed" in capsys.readouterr().err
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "complaint"),
