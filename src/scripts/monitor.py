@@ -198,7 +198,8 @@ def watch_rounds(
         try:
             one_round(flows, words, json=json, retrain=retrain, deploy=deploy)
         except Exception as error:  # noqa: BLE001 - a full disk, say, must not end the watch
-            print(f"error: {error or type(error).__name__}", file=sys.stderr)
+            reason = str(error) or type(error).__name__
+            print(f"error: {reason}", file=sys.stderr)
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 
