@@ -22,8 +22,7 @@ def agents(
     """Serve the agents on http://127.0.0.1:8001; sessions stay in .rookery/agents.db."""
     with one_line_errors():
         try:
-            # imports nothing else yet
-            from google.adk import cli as adk  # noqa: PLC0415
+            from google.adk import cli as adk  # noqa: PLC0415 - its group may be left out
         except ImportError as error:
             reason = "google-adk is not installed: run `just setup --group agents`"
             raise AgentError(reason) from error
