@@ -1,6 +1,5 @@
 """Features in, probabilities out: the ONNX graph, and Keras with scikit-learn as its reference."""
 
-import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -113,14 +112,11 @@ def import_keras() -> Any:  # noqa: ANN401 - a module
     """Import Keras, without the notices that TensorFlow's start writes past every log setting."""
     sys.stderr.flush()
     kept = os.dup(2)
-    # an eighth of the import would go into looking through what it has just made for garbage
-    gc.disable()
     try:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         import keras  # noqa: PLC0415 - TensorFlow, 7 s
     finally:
-        gc.enable()
         os.dup2(kept, 2)
         os.close(kept)
     return keras
