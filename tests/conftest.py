@@ -37,10 +37,10 @@ PERSONAL = (
 # by side already, and tests/pipelines/test_training.py sees to the usual five folds.
 QUICK = {"METAFLOW_RUN_FOLDS": "2", "METAFLOW_RUN_PARALLEL": "1"}
 # Files whose tests share a workshop, which takes a training to make.
-WORKSHOP = ("test_training", "test_loop", "test_monitoring", "test_package")
+WORKSHOP = ("test_training", "test_loop", "test_monitoring", "test_package", "test_repair")
 # What takes minutes, the longest first.
 LONGEST = (
-    *("guide", "workshop", "test_rehearse", "test_scale_out", "test_repair", "test_interrupt"),
+    *("guide", "workshop", "test_rehearse", "test_scale_out", "test_interrupt"),
     *("parcels", "wine", "breast_cancer", "test_deployment"),
 )
 # How much more the favourite class of a small model weighs than the others, before the softmax.

@@ -174,10 +174,12 @@ def build_network(inputs: int, classes: int, settings: NetworkSettings) -> Any: 
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        # TensorFlow traces a training step that creates variables twice: they are made here
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # an epoch of a small table takes less time than coming back to Python for each batch
         steps_per_execution=16,
     )
+    network.optimizer.build(network.trainable_variables)
     return network
 
 

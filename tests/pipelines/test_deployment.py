@@ -25,8 +25,9 @@ REASON = 'the old one is [broken] <b>"now"</b>'
 class Deployments:
     """A workshop of its own: versions with a reference each, and deployments of them."""
 
-    def __init__(self, workshop, make_version, reference: pd.DataFrame) -> None:
-        self.workshop, self.make_version, self.reference = workshop, make_version, reference
+    def __init__(self, workshop, make_version, release, reference: pd.DataFrame) -> None:
+        self.workshop, self.make_version, self.release = workshop, make_version, release
+        self.reference = reference
 
     def register(self, *, lost: int = 0, shift: float = 0.0):
         """Register a challenger that takes `lost` rows of a class for another one."""
@@ -35,6 +36,13 @@ class Deployments:
         rows = table.index[table[name] > SURE][:lost]
         table.loc[rows, [name, other]] = table.loc[rows, [other, name]].to_numpy()
         return self.make_version(reference=table)
+
+    def start_with_champion(self):
+        """Register version 1, and serve it as champion, without a run of the flow."""
+        first = self.register()
+        release = Release("1", str(first.run_id), self.release("1").path)
+        self.workshop.backend.deploy(release)
+        registry.promote(first, "the first one", {})
 
     def deploy(self, **parameters):
         return self.workshop.run("deployment", **parameters)
@@ -45,11 +53,13 @@ class Deployments:
 
 
 @pytest.fixture
-def deployments(workshop_class, make_version, reference, tmp_path) -> Iterator[Deployments]:
+def deployments(
+    workshop_class, make_version, release, reference, tmp_path
+) -> Iterator[Deployments]:
     """Nothing is registered, nothing is live."""
     # in the folder of make_version's store
     workshop = workshop_class(tmp_path)
-    yield Deployments(workshop, make_version, reference)
+    yield Deployments(workshop, make_version, release, reference)
     launcher.stop(workshop.backend.folder)
 
 
@@ -108,7 +118,10 @@ def test_given_challengers_then_equals_pass_worse_ones_are_refused_and_force_is_
     assert last_note("3").metrics["macro F1, challenger"] < 0.95
     assert registry.numbered("penguins", "3").tags["forced"] == REASON
 
-    # the champion itself needs no comparison
+    # the champion itself needs no comparison, but a force needs a reason
+    fine, _, output = deployments.deploy(force=" ")
+    assert not fine
+    assert "--force: give a reason" in output
     fine, run, output = deployments.deploy()
     assert fine, output
     assert run.data.measures == []
@@ -119,8 +132,7 @@ def test_given_challengers_then_equals_pass_worse_ones_are_refused_and_force_is_
 def test_given_aliases_that_cannot_move_then_the_champion_serves_again_and_a_second_run_mends_it(
     deployments, mlflow_store
 ):
-    deployments.register()
-    assert deployments.deploy()[0]
+    deployments.start_with_champion()
     deployments.register()
     refuse_aliases(mlflow_store, refuse=True)
 
@@ -174,8 +186,7 @@ def test_given_a_smoke_test_that_fails_then_only_what_was_not_champion_goes_back
 
 def test_given_no_common_row_or_no_files_then_only_force_deploys(deployments, mlflow_store):
     deployments.reference = deployments.reference.dropna()
-    deployments.register()
-    assert deployments.deploy()[0]
+    deployments.start_with_champion()
     deployments.register(shift=0.5)
 
     fine, _, output = deployments.deploy()
@@ -193,10 +204,3 @@ def test_given_no_common_row_or_no_files_then_only_force_deploys(deployments, ml
     assert fine, output
     assert deployments.live() == "2"
     assert last_note("2").event == "forced"
-
-
-def test_given_force_without_a_reason_then_it_asks_for_one(deployments, mlflow_store):
-    deployments.register()
-    fine, _, output = deployments.deploy(force=" ")
-    assert not fine
-    assert "--force: give a reason" in output

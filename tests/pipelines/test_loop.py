@@ -56,7 +56,6 @@ def test_given_captured_rows_then_labels_reach_them_all_once(workshop, deployed,
     [
         ({"mode": "nonsense"}, "--mode: expected traffic or labels, not 'nonsense'"),
         ({"samples": 0}, "--samples: expected at least 1, not 0"),
-        ({"mode": "labels", "ground_truth_quality": 2.0}, "must be from 0 to 1, not 2"),
         ({"mode": "labels", "labels": ""}, "--labels: expected a CSV file, not nothing"),
         ({"backend": "backend.Moon"}, "backend 'backend.Moon': there is no such class"),
     ],

@@ -13,9 +13,12 @@ class OfflineCard(DefaultCard):
 
     Attributes:
         type: Name of the card type.
+        RUNTIME_UPDATABLE: Whether a step may change it while it runs. None does, and where one may,
+            Metaflow starts a second process at its end, for the data that have changed since.
     """
 
     type = "default"
+    RUNTIME_UPDATABLE = False
 
     def render(self, *args: Any, **options: Any) -> str:  # noqa: ANN401 - Metaflow's signature
         """Return the default card's page, which now needs nothing from elsewhere."""
