@@ -60,7 +60,7 @@ def test_given_generated_rows_then_they_may_differ_ten_times_as_much(schema, row
     other = keras.models.clone_model(network)
     *weights, bias = network.get_weights()
     # of a logit: a probability changes by a quarter of it at most
-    other.set_weights([*weights, bias + [2e-4, 0, 0]])
+    other.set_weights([*weights, bias + 2e-4 * np.eye(3)[0]])
     reference, far = KerasEngine(transformers, other), packaging.generate(schema, 1_000)
 
     largest = packaging.compare(schema, graph, reference, far, packaging.FAR_TOLERANCE)
