@@ -12,9 +12,8 @@ from scripts.rehearsal.stage import USER, Stage
 from scripts.steps import console, run_step
 
 ENDPOINT = "penguins"
-# what is rehearsed is the way, not the model; each task imports TensorFlow anew
-FEW_FOLDS = ("--folds", "2")
-ONE_TASK, TWO_TASKS = ("--parallel", "1"), ("--parallel", "2")
+# what is rehearsed is the way, not the model; each further task would import TensorFlow anew
+SMALL = ("--folds", "2", "--parallel", "1")
 # files in which a secret is at home
 AT_HOME = {"credentials", ".env"}
 
@@ -53,14 +52,14 @@ class Circle:
         # while they are there: `aws-teardown` removes them
         self._secrets = self._place.secrets()
         self._stage.start_mlflow()
-        self._step("train", *FEW_FOLDS, *ONE_TASK)
+        self._step("train", *SMALL)
         self._step("sagemaker-deploy", "--yes")
         self._step("sagemaker-sample")
         self._step("sagemaker-traffic")
         self._stage.aws.flush()
         self._step("sagemaker-labels")
         self._step("sagemaker-monitor")
-        self._step("aws-train", "--yes", *FEW_FOLDS, *TWO_TASKS)
+        self._step("aws-train", "--yes", *SMALL)
         self._step("sagemaker-deploy", "--yes", title="sagemaker-deploy of version 2")
         self._expect_version("2")
         self._step("sagemaker-rollback")
