@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inference.errors import InvalidRecordsError
-from inference.schema import MAX_NUMBER, MAX_TEXT, Category, Feature, Number, Schema
-from inference.wire import MISSING_TEXTS, number_cell, text_cell
+from inference.schema import MAX_NUMBER, MAX_TEXT, Feature, Number, Schema
+from inference.wire import read_cell
 
 # Rows that go through the service's check at once: what it says of them takes memory.
 CAREFUL_ROWS = 4096
@@ -56,7 +56,8 @@ def check(schema: Schema, table: pa.RecordBatch, *, cells: bool) -> Checked:
     columns, good = {}, np.ones(table.num_rows, dtype=bool)
     for name, feature in schema.features.items():
         column = given.get(name, pa.nulls(table.num_rows, pa.string()))
-        columns[name], sure = check_column(column, feature, cells=cells)
+        missing = pa.array(schema.missing_cells[name], pa.string()) if cells else None
+        columns[name], sure = check_column(column, feature, missing)
         good &= sure
 
     problems = []
@@ -64,7 +65,7 @@ def check(schema: Schema, table: pa.RecordBatch, *, cells: bool) -> Checked:
     for start in range(0, len(doubtful), CAREFUL_ROWS):
         rows = doubtful[start : start + CAREFUL_ROWS]
         values = {
-            name: read_values(column.take(pa.array(rows)), schema.features[name], cells=cells)
+            name: read_values(schema, name, column.take(pa.array(rows)), cells=cells)
             for name, column in given.items()
         }
         found = problems_of(schema, values)
@@ -90,23 +91,32 @@ def plain(column: pa.Array, feature: Feature) -> pa.Array:
 
 
 def check_column(
-    column: pa.Array, feature: Feature, *, cells: bool
+    column: pa.Array, feature: Feature, missing: pa.Array | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a feature's values, and say which of them certainly fit; both of shape (rows,)."""
+    """Read a feature's values, and say which of them certainly fit.
+
+    Args:
+        column: The values.
+        feature: What they must be.
+        missing: The cells that stand for a missing value; None if the values are no cells.
+
+    Returns:
+        Both of shape (rows,).
+    """
     if feature.kind == "number":
-        return check_numbers(column, feature, cells=cells)
-    return check_categories(column, feature, cells=cells)
+        return check_numbers(column, feature, missing)
+    return check_categories(column, missing)
 
 
 def check_numbers(
-    column: pa.Array, feature: Number, *, cells: bool
+    column: pa.Array, feature: Number, missing: pa.Array | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check a column of numbers; see check_column."""
-    missing = column.is_null()
-    if cells:
+    absent = column.is_null()
+    if missing is not None:
         text = pc.ascii_trim_whitespace(column)
-        text = pc.if_else(pc.is_in(text, pa.array(MISSING_TEXTS)), None, text)
-        missing = text.is_null()
+        text = pc.if_else(pc.is_in(text, missing), None, text)
+        absent = text.is_null()
         try:
             column = text.cast(pa.float64())
         except pa.ArrowInvalid:
@@ -114,30 +124,29 @@ def check_numbers(
             column = pc.if_else(looks_right, text, None).cast(pa.float64())
     if column.type != pa.float64():
         # text or truth values where numbers belong
-        return np.full(len(column), np.nan), as_array(missing)
-    values, absent = as_array(column), as_array(missing)
-    if not cells:
-        absent |= np.isnan(values)
+        return np.full(len(column), np.nan), as_array(absent)
+    values, fits = as_array(column), as_array(absent)
+    if missing is None:
+        fits |= np.isnan(values)
     low, high = feature.range or (-MAX_NUMBER, MAX_NUMBER)
-    return values, absent | ((low <= values) & (values <= high))
+    return values, fits | ((low <= values) & (values <= high))
 
 
-def check_categories(
-    column: pa.Array, feature: Category, *, cells: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def check_categories(column: pa.Array, missing: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
     """Check a column of categories; see check_column."""
-    missing = column.is_null()
+    absent = column.is_null()
     if column.type != pa.string():
-        return np.full(len(column), "", dtype=object), as_array(missing)
+        return np.full(len(column), "", dtype=object), as_array(absent)
     text = column.fill_null("")
-    if cells:
-        missing = pc.is_in(text, pa.array(MISSING_TEXTS.difference(feature.categories)))
-        text = pc.if_else(missing, "", text)
+    if missing is not None:
+        text = pc.utf8_trim_whitespace(text)
+        absent = pc.is_in(text, missing)
+        text = pc.if_else(absent, "", text)
     length = as_array(pc.utf8_length(text))
     # one object for each text that occurs, not one a row
     coded = text.dictionary_encode()
     values = as_array(coded.dictionary)[as_array(coded.indices)]
-    return values, as_array(missing) | ((length >= 1) & (length <= MAX_TEXT))
+    return values, as_array(absent) | ((length >= 1) & (length <= MAX_TEXT))
 
 
 def as_array(column: pa.Array) -> np.ndarray:
@@ -145,15 +154,13 @@ def as_array(column: pa.Array) -> np.ndarray:
     return np.array(column.to_numpy(zero_copy_only=False))
 
 
-def read_values(column: pa.Array, feature: Feature, *, cells: bool) -> list[Any]:
-    """Turn a column into what a record holds, with None for missing."""
+def read_values(schema: Schema, name: str, column: pa.Array, *, cells: bool) -> list[Any]:
+    """Turn a feature's column into what a record holds, with None for missing."""
     values = column.to_pylist()
     if not cells:
         # only NaN is not itself
         return [value if value == value else None for value in values]  # noqa: PLR0124
-    if feature.kind == "number":
-        return [number_cell(value or "") for value in values]
-    return [text_cell(value or "", feature.categories) for value in values]
+    return [read_cell(schema, name, value or "") for value in values]
 
 
 def problems_of(schema: Schema, values: dict[str, list[Any]]) -> list[Problem]:

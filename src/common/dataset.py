@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from common import ROOT
 from common.remote import PROFILE, is_remote, missing_table
 from inference.errors import DatasetError, InvalidRecordsError
-from inference.wire import number
+from inference.wire import read_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,29 +68,19 @@ def read_table(settings: DatasetSettings, path: str | Path | None = None) -> Tab
     (_, header), *body = lines
     require_columns(settings, header, path)
 
-    missing = {"", *settings.placeholders}
-    numbers = set(settings.numbers)
     records, targets, positions, rejected = [], [], [], []
     for position, line in body:
         if len(line) != len(header):
             rejected.append((position, f"{len(line)} values instead of {len(header)}"))
             continue
-        cells = {name: cell.strip() for name, cell in zip(header, line, strict=True)}
-        target = cells[settings.target]
+        cells = dict(zip(header, line, strict=True))
+        target = cells[settings.target].strip()
         if target not in settings.classes:
+            missing = {"", *settings.placeholders}
             shown = "is missing" if target in missing else f"{target!r} is not a known class"
             rejected.append((position, f"{settings.target} {shown}"))
             continue
-        records.append(
-            {
-                name: None
-                if cells[name] in missing
-                else number(cells[name])
-                if name in numbers
-                else cells[name]
-                for name in settings.features
-            }
-        )
+        records.append({name: read_cell(settings, name, cells[name]) for name in settings.features})
         targets.append(target)
         positions.append(position)
 

@@ -109,6 +109,9 @@ def numbers(values: Sequence[Any]) -> "np.ndarray":
     """Return numbers as float64 with NaN for missing, or the values as they are if one is none."""
     import numpy as np  # noqa: PLC0415 - see to_frame
 
+    # NumPy would take the category "1" of another version for a number
+    if str in map(type, values):
+        return objects(values)
     try:
         return np.array(values, dtype=float)
     except ValueError:

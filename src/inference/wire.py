@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,10 +17,6 @@ PARQUET = "application/vnd.apache.parquet"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FORMATS = ("inputs", "instances", "dataframe_records", "dataframe_split")
 
-# What pandas, and so MLflow's scoring server, reads as missing in a CSV cell.
-MISSING_TEXTS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"}
-MISSING_TEXTS |= {"1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-
 # What pandas calls the column of the rows' labels, which comes first.
 CSV_INDEX = ""
 
@@ -33,7 +29,8 @@ def parse(body: bytes, content_type: str, schema: Schema, max_rows: int) -> Reco
     Args:
         body: The request's body.
         content_type: The request's Content-Type header.
-        schema: Tells which columns of a CSV body are numbers, and which a Parquet body may have.
+        schema: Tells how the cells of a CSV body are read, and which columns a Parquet body may
+            have.
         max_rows: More rows than this are refused.
 
     Returns:
@@ -150,7 +147,6 @@ def _from_csv(body: bytes, schema: Schema, most: int, max_rows: int) -> Records:
     except UnicodeDecodeError as error:
         raise MalformedRequestError(f"the body is not UTF-8: {error.reason}") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    known = {name: set(values) for name, values in schema.categories.items()}
     records: Records = []
     try:
         columns = next((line for line in reader if line), [])
@@ -166,7 +162,7 @@ def _from_csv(body: bytes, schema: Schema, most: int, max_rows: int) -> Records:
                 raise TooLargeError(f"more than {max_rows} rows in one request")
             records.append(
                 {
-                    name: text_cell(cell, known[name]) if name in known else number_cell(cell)
+                    name: read_cell(schema, name, cell) if name in schema.features else cell
                     for name, cell in zip(columns[kept], line[kept], strict=True)
                 }
             )
@@ -183,14 +179,12 @@ def _from_parquet(body: bytes, schema: Schema, max_rows: int) -> Records:
     return parquet.parse(body, schema, max_rows)
 
 
-def text_cell(text: str, known: Container[str]) -> str | None:
-    """Read a category from a table's cell; a known category is one, whatever else it may mean."""
-    return None if text in MISSING_TEXTS and text not in known else text
-
-
-def number_cell(text: str) -> float | str | None:
-    """Read a number from a request's cell."""
-    return None if text.strip() in MISSING_TEXTS else number(text)
+def read_cell(schema: Schema, name: str, text: str) -> float | str | None:
+    """Read a feature's value from a cell of a CSV file, for training and for predictions alike."""
+    text = text.strip()
+    if text in schema.missing_cells[name]:
+        return None
+    return text if name in schema.categories else number(text)
 
 
 def number(text: str) -> float | str | None:

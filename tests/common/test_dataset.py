@@ -88,6 +88,27 @@ def test_placeholders_of_ones_own(describe):
     assert values(table) == [["red", None, "a"], [None, None, "b"], [".", 2.0, "b"]]
 
 
+def test_category_that_is_called_like_a_placeholder(describe):
+    """It is one; what is called so in other columns is missing all the same."""
+    features = {
+        "region": {"kind": "category", "categories": ["EU", "NA", "APAC", ""]},
+        "colour": {"kind": "category", "categories": ["red"]},
+        "size": {"kind": "number"},
+    }
+    text = "kind,region,colour,size\na, NA,red,1\nb,EU,NA,NA\na,,red,?\nb,?,red,2\n"
+    assert values(read_table(describe(text, features=features))) == [
+        ["NA", "red", 1.0, "a"],
+        ["EU", None, None, "b"],
+        [None, "red", None, "a"],
+        [None, "red", 2.0, "b"],
+    ]
+
+
+def test_class_that_is_called_like_a_placeholder(describe):
+    table = read_table(describe(f"{HEADER}\nNA,1,red\n b ,2,blue\n", classes=["NA", "b"]))
+    assert table.rows["kind"].tolist() == ["NA", "b"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from common import columns, scoring, streams
+from common.dataset import read_table
+from common.settings import DatasetSettings
 from inference.engine import OUTPUT, OnnxEngine
 from inference.errors import DatasetError, InvalidRecordsError, ModelError
 from inference.predictor import Predictor
-from inference.schema import Schema
-from inference.wire import MISSING_TEXTS, parse
+from inference.schema import MISSING_TEXTS, Schema, to_records
+from inference.wire import parse
 
 SCHEMA = Schema.model_validate(
     {
@@ -168,6 +171,13 @@ ODD_CELLS = [
         " ",
         "\u00a0",
         " NA ",
+        "\u2003red\u3000",
+        " größe",
+        "\u200bred",
+        " " * 200 + "red",
+        " " * 201,
+        "-",
+        "?",
         "\tnan",
         "Nan",
         "+nan",
@@ -198,6 +208,41 @@ CELLS = st.one_of(
 @given(rows=st.lists(st.lists(CELLS, min_size=4, max_size=4), min_size=1, max_size=12))
 def test_csv_is_judged_as_by_the_service(run, predictor, rows):
     compare(run(as_csv(rows)), judge_cells(predictor, rows))
+
+
+@pytest.mark.parametrize("column", HEADER)
+@pytest.mark.parametrize("placeholders", [None, ["-"], ["red", "NA", "7"]], ids=str)
+def test_cells_are_read_as_for_training(make_model, tmp_path, placeholders, column):
+    """The file that a model was trained on: the same rows are read from it, the same refused."""
+    path = tmp_path / "in.csv"
+    described = {
+        "path": str(path),
+        **SCHEMA.model_dump(exclude={"placeholders"}),
+        "max_rejected": 1,
+        **({"placeholders": placeholders} if placeholders else {}),
+    }
+    dataset = DatasetSettings.model_validate(described)
+    predictor = Predictor.load(make_model(tmp_path / "model", schema=dataset.schema))
+    schema = predictor.schema
+    # a line end would tell another line; what is told here is the row
+    cells = [cell for cell in ODD_CELLS if not set(cell) & set("\r\n")]
+    rows = [[*(GOOD | {column: cell}).values(), "a"] for cell in cells]
+    path.write_bytes(as_csv(rows, [*HEADER, "kind"]).encode())
+
+    table = read_table(dataset)
+    trained = table.rows[HEADER].set_index(table.rows.index - 2)
+    [piece] = streams.CsvRows(path)
+    checked = columns.check(schema, piece.table, cells=piece.cells)
+    good = np.flatnonzero(checked.good)
+    assert good.tolist() == trained.index.tolist()
+    assert {problem["row"] for problem in checked.problems} == {n - 2 for n, _ in table.rejected}
+    scored = pd.DataFrame({name: checked.columns[name][good] for name in HEADER}).replace("", None)
+    assert to_records(scored) == to_records(trained)
+    served = [
+        schema.check(parse(as_csv([rows[row][:4]]).encode(), "text/csv", schema, 1))[0]
+        for row in good
+    ]
+    assert served == to_records(trained)
 
 
 @pytest.mark.parametrize("column", ["weight", "colour"])

@@ -2,7 +2,8 @@
 
 VALID: both give the same predictions. ONLY_OURS: valid too, but MLflow's server refuses it.
 ONLY_THEIRS: what MLflow's server reads and ours does not, for a reason. BAD: ours says what is
-wrong, and MLflow's server does something worse.
+wrong, and MLflow's server does something worse. AS_IN_TRAINING: both answer, and only ours reads
+the cell as it was read for training.
 """
 
 import csv
@@ -24,10 +25,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from common import ROOT
+from common.settings import DatasetSettings
 from inference import launcher
 from inference.local import ARTIFACTS
 from inference.predictor import ARTIFACT
-from inference.wire import MISSING_TEXTS
+from inference.schema import MISSING_TEXTS
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +42,8 @@ ROW = {
     "body_mass_g": 4850.0,
     "sex": "FEMALE",
 }
+# what the penguins' config file leaves as it is
+PLACEHOLDERS = DatasetSettings.model_fields["placeholders"].default
 NAMES = list(ROW)
 NUMBERS = NAMES[1:5]
 PENGUINS = pd.read_csv(ROOT / "data" / "penguins.csv")
@@ -176,7 +180,7 @@ VALID = {
     "CSV: all missing": as_csv(dict.fromkeys(ROW, "")),
     **{
         f"CSV: all that stands for missing in {column}": as_csv(
-            *(row(**{column: text}) for text in sorted(MISSING_TEXTS)), ROW
+            *(row(**{column: text}) for text in sorted({*MISSING_TEXTS} & {*PLACEHOLDERS})), ROW
         )
         for column in ("culmen_length_mm", "island")
     },
@@ -194,7 +198,6 @@ VALID = {
                 '"two\nlines"',
                 '"two\r\nlines"',
                 "größe 🐧",
-                " Biscoe",
             ),
             *(
                 "12",
@@ -263,6 +266,7 @@ ONLY_OURS = {
     # spaces around a number do no harm in either, and in ours none where it is missing
     "CSV: NaN after a space": (*with_cell(" NaN"), 400),
     "CSV: a space for a number": (*with_cell(" "), 400),
+    "CSV: a placeholder that is none for pandas": (*with_cell("?"), 400),
 }
 
 # Name: a request that MLflow's server answers, and the status of ours.
@@ -279,6 +283,9 @@ ONLY_THEIRS = {
         400,
     ),
 }
+
+# Cells of the island, and what ours reads.
+AS_IN_TRAINING = {" Biscoe": "Biscoe", "Dream \t": "Dream", '" Torgersen\n"': "Torgersen"}
 
 # What MLflow's server does with bad input:
 ANSWERS = "answers 200, with predictions of what was not sent, or none"
@@ -395,6 +402,7 @@ BAD = {
     "CSV: digits of another script": (*with_cell("٤٨"), 422, TRACES),
     "CSV: underscore": (*with_cell("4_8"), 422, TRACES),
     "CSV: unusual NaN": (*with_cell("NAN"), 422, TRACES),
+    "CSV: what training does not take for missing": (*with_cell("<NA>"), 422, ANSWERS),
     "CSV: infinity": (*with_cell("inf"), 422, TRACES),
     "CSV: out of range": (*with_cell("480"), 422, TRACES),
     "CSV: null byte": (*with_cell("48.5\x00"), 422, ANSWERS),
@@ -515,6 +523,18 @@ def test_valid_input_that_only_theirs_answers(ours, theirs, name):
     status, answer = ours(content_type, body)
     assert (status, json.loads(answer)["error"]["code"]) == (our_status, "malformed")
     assert theirs(content_type, body)[0] == 200
+
+
+@pytest.mark.parametrize("cell", AS_IN_TRAINING)
+def test_cells_that_are_read_as_for_training(ours, theirs, cell):
+    request = with_cell(cell, "island")
+    status, answer = ours(*request)
+    assert status == 200, answer
+    meant = as_json(inputs=[row(island=AS_IN_TRAINING[cell]), ROW])
+    assert json.loads(answer) == json.loads(ours(*meant)[1])
+    their_status, their_answer = theirs(*request)
+    assert their_status == 200
+    assert json.loads(their_answer) != json.loads(answer)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,5 +1,6 @@
 """What a schema accepts, what it refuses and how it says so, and the arrays it makes."""
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.errors import InvalidRecordsError
-from inference.schema import MAX_NUMBER, Schema, to_records
+from inference.schema import MAX_NUMBER, MISSING_TEXTS, Schema, to_records
 
 LENGTH = "culmen_length_mm"
 LENGTH_EXPECTED = "expected a number from 10 to 100 mm, or null"
@@ -136,6 +137,40 @@ def test_every_problem_is_told_and_the_answer_shows_the_first(schema, record):
     assert answer["problems"] == error.problems[:20]
 
 
+def some_refused(schema, records, most=20):
+    with pytest.raises(InvalidRecordsError) as caught:
+        schema.check_some(records, most)
+    return caught.value
+
+
+def test_of_many_problems_some_are_told(schema, record):
+    """A body of 30 KB can hold 10,000 rows in which every column is missing."""
+    error = some_refused(schema, [record, *[{}] * 10_000])
+    found = len(error.problems)
+    assert 20 <= found < 2_000
+    assert error.problems == refused(schema, [record, *[{}] * (found // 6)]).problems
+    looked_at = found // 6 + 1
+    message = f"(and {found - 1} more); rows from {looked_at} on were not looked at"
+    assert error.answer()["error"]["message"].endswith(message)
+
+
+@pytest.mark.parametrize("bad", [[5000], [9999], [0, 166, 167, 168, 334, 9999]])
+def test_of_few_problems_all_are_told(schema, record, bad):
+    records = [record] * 10_000
+    for row in bad:
+        records[row] = record | {LENGTH: "x"}
+    error = some_refused(schema, records)
+    assert error.problems == refused(schema, records).problems
+    assert [problem["row"] for problem in error.problems] == bad
+    assert str(error) == str(refused(schema, records))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 166, 167, 168, 1000])
+def test_some_or_all_that_fits_is_the_same(schema, record, rows):
+    records = [record | {LENGTH: 10 + number % 90} for number in range(rows)]
+    assert schema.check_some(records, 20) == schema.check(records) == records
+
+
 def test_unseen_categories_are_counted(schema, record):
     records = schema.check(
         [record | {"island": i} for i in ("Dream", "Mars", "Mars", None)] + [record | {"sex": "?"}]
@@ -201,6 +236,38 @@ def test_schema_survives_its_file(tmp_path):
     assert again == ODD
     assert again.hash == ODD.hash
     assert again.check([ODD_RECORD]) == [ODD_RECORD]
+
+
+def test_schema_of_a_model_from_before_placeholders(tmp_path):
+    """Its cells stay what they were: what pandas reads as missing."""
+    path = tmp_path / "schema.json"
+    content = json.loads(ODD.model_dump_json())
+    del content["placeholders"]
+    path.write_text(json.dumps(content))
+    again = Schema.read(path)
+    assert again == ODD
+    assert again.placeholders == MISSING_TEXTS
+
+
+def test_placeholders_survive_their_file(tmp_path):
+    path = tmp_path / "schema.json"
+    own = Schema.model_validate(ODD.model_dump() | {"placeholders": ["-", "?"]})
+    own.write(path)
+    assert Schema.read(path) == own
+    assert Schema.read(path).hash == own.hash != ODD.hash
+
+
+def test_missing_cells():
+    """A category is one, whatever else it may mean; a blank cell never is."""
+    content = ODD.model_dump() | {"placeholders": ["-", "x", "ü"]}
+    content["features"]["note"]["categories"] = ["x", ""]
+    schema = Schema.model_validate(content)
+    assert schema.missing_cells == {
+        "body mass (g)": {"", "-", "x", "ü"},
+        "größe": {"", "-", "x", "ü"},
+        "class": {"", "-", "x"},
+        "note": {"", "-", "ü"},
+    }
 
 
 def test_hash_is_of_the_content(schema):

@@ -18,6 +18,7 @@ from inference.errors import (
     TooLargeError,
     UnsupportedFormatError,
 )
+from inference.schema import Schema
 from inference.wire import PARQUET, number, parse
 
 MAX_ROWS = 5
@@ -92,6 +93,24 @@ def test_csv_keeps_what_is_in_quotes(schema):
     csv.writer(text).writerows([["island"], *([cell] for cell in cells)])
     records = read(schema, text.getvalue().encode(), "text/csv")
     assert [record["island"] for record in records] == cells
+
+
+def test_csv_is_read_as_the_table_is(schema):
+    """Cells without the spaces around them, and missing where the project says so."""
+    own = Schema.model_validate(schema.model_dump() | {"placeholders": ["-", "Dream"]})
+    body = "island,culmen_length_mm\n Biscoe\t,-\n - , \u00a039.5\nDream,Dream\nNA,NA\n"
+    assert [list(row.values()) for row in read(own, body.encode(), "text/csv")] == [
+        ["Biscoe", None],
+        [None, 39.5],
+        # a category is one, whatever else it may mean
+        ["Dream", None],
+        ["NA", "NA"],
+    ]
+
+
+def test_json_is_what_its_client_meant(schema):
+    records = [{"island": " Biscoe"}, {"island": "?"}, {"island": ""}]
+    assert read(schema, as_json({"inputs": records})) == records
 
 
 @pytest.mark.parametrize(

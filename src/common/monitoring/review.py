@@ -110,7 +110,7 @@ def load_window(
 
 
 def merge(schemas: list[Schema]) -> Schema:
-    """Return a schema with the columns of all; of features with one name, the last one's."""
+    """Return a schema with the columns of all; where they differ, the last one's counts."""
     return Schema(
         # no feature may have this name, so none of the others' features is in its way
         target="target",
@@ -118,6 +118,7 @@ def merge(schemas: list[Schema]) -> Schema:
             dict.fromkeys(name for schema in reversed(schemas) for name in schema.classes)
         ),
         features={name: one for schema in schemas for name, one in schema.features.items()},
+        placeholders=schemas[-1].placeholders,
     )
 
 

@@ -102,6 +102,11 @@ def test_the_same_checks_without_evidently(judge, draw):
     assert {"volume", "drift", "associations", "accuracy", "macro F1"} <= names
 
 
+def test_cells_are_read_as_by_the_champion(schema):
+    assert OTHER.placeholders != schema.placeholders
+    assert reviews.merge([OTHER, schema]).placeholders == schema.placeholders
+
+
 def answer(schema, version, record, count=120):
     shares = {name: 1 / len(schema.classes) for name in schema.classes}
     prediction = {"prediction": schema.classes[0], "confidence": 0.5, "probabilities": shares}
@@ -124,6 +129,30 @@ def test_columns_of_every_version_are_read(local, schema, record, reference):
     assert window.rows["island"].tolist() == [3.5] * 120
     checked = reviews.check_alone(window)
     assert next(c for c in checked if c.name == "schema").verdict == "pass"
+
+
+def test_categories_that_look_like_numbers_stay_texts(local, schema, record, reference):
+    """What is a category for the one version is a number for the champion."""
+    zones = Category(kind="category", categories=("1", "2", "3", "4"))
+    old, new = (
+        Schema(target="species", classes=schema.classes, features={**schema.features, "zone": zone})
+        for zone in (zones, Number(kind="number"))
+    )
+    local.save(answer(old, "1", {**record, "zone": "1"}) + answer(schema, "0", record, 5))
+    local.save(answer(new, "2", {**record, "zone": 2}))
+    known = {
+        "1": (old, reference.assign(zone="1")),
+        "2": (new, reference.assign(zone=2.0)),
+        "0": (schema, reference),
+    }
+    rows = reviews.load_window(local, new, known.get, 1000)
+    first, second = (
+        reviews.make_window(rows, version, known.get, MonitoringSettings()) for version in "12"
+    )
+    assert first.rows["zone"].tolist() == ["1"] * 120
+    assert second.rows["zone"].tolist() == [2.0] * 120
+    [unseen] = [c for c in reviews.check_alone(first) if (c.name, c.column) == ("unseen", "zone")]
+    assert (unseen.verdict, unseen.figure) == ("pass", 0)
 
 
 def test_one_schema_is_read_once(local, schema, record, reference):
