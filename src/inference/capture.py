@@ -29,7 +29,7 @@ class Recorder:
     """Saves rows durably come what may: to the store, else to the spool, else in memory.
 
     Only rows in memory can be lost with the process; they are there only while neither the
-    database nor the spool beside it takes them, as on a full disk.
+    database nor the spool beside it takes them, as on a full disk. Threads must take turns.
     """
 
     def __init__(

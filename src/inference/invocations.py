@@ -17,6 +17,7 @@ from inference import wire
 from inference.backend import Captured
 from inference.capture import Recorder
 from inference.errors import (
+    SHOWN_PROBLEMS,
     OverloadedError,
     RookeryError,
     TooLargeError,
@@ -212,13 +213,14 @@ def predict(
     live: Live, body: bytes, content_type: str, max_rows: int, request_id: str
 ) -> Predicted:
     """Read, check and predict the records of a request; see `wire.parse` for what may be wrong."""
-    predictor = live.predictor
-    records = predictor.check(wire.parse(body, content_type, predictor.schema, max_rows))
+    predictor, schema = live.predictor, live.predictor.schema
+    # of what does not fit, no more than the answer shows: small bodies can hold thousands of rows
+    records = schema.check_some(wire.parse(body, content_type, schema, max_rows), SHOWN_PROBLEMS)
     predictions = predictor.predict(records)
     return Predicted(
         Captured.from_answer(request_id, live.pointer.version, records, predictions),
         orjson.dumps({"predictions": predictions}),
-        predictor.schema.count_unseen(records),
+        schema.count_unseen(records),
     )
 
 

@@ -66,6 +66,7 @@ class Local(Backend):
         self.settings = settings
         self.folder = LiveFolder(settings.serving)
         self._recorder: Recorder | None = None
+        self._saving = threading.Lock()
         self._threads = threading.local()
 
     def load(
@@ -82,11 +83,15 @@ class Local(Backend):
 
     def save(self, rows: Sequence[Captured]) -> None:
         """Store answered rows, or spool them beside the database where it refuses."""
-        if self._recorder is None:
-            limits = self.settings
-            self._recorder = Recorder(limits.database, limits.capture_sync, limits.retention_days)
-        self._recorder.save(rows)
-        self._recorder.tick()
+        # MLflow's server predicts in threads
+        with self._saving:
+            if self._recorder is None:
+                limits = self.settings
+                self._recorder = Recorder(
+                    limits.database, limits.capture_sync, limits.retention_days
+                )
+            self._recorder.save(rows)
+            self._recorder.tick()
 
     def label(
         self, *, quality: float | None = None, file: Path | None = None, seed: int | None = None

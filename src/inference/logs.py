@@ -5,6 +5,8 @@
 
 import logging
 import os
+import select
+import stat
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -69,9 +71,13 @@ class AccessLog:
     def __init__(self) -> None:
         self._json = as_json()
         self._descriptor = sys.stdout.fileno()
+        # a pipe or a terminal, whose reader may stop reading
+        self._may_fill = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def write(self, scope: Any, request_id: str, status: int, seconds: float) -> None:  # noqa: ANN401 - an ASGI scope
         """Write one line; a log that nobody takes does not stop the service."""
+        if self._may_fill and not select.select([], [self._descriptor], [], 0)[1]:
+            return
         # as it was sent: control characters stand encoded in it
         path = scope["raw_path"][:200].decode("ascii", "replace")
         line = {

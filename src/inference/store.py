@@ -59,7 +59,10 @@ WHERE key IN (SELECT key FROM predictions WHERE key < ? ORDER BY key LIMIT ?)
 
 
 class Store:
-    """The SQLite database of answered rows. Any number of processes may use it at once."""
+    """The SQLite database of answered rows.
+
+    Any number of processes may use it at once; threads that share an object must take turns.
+    """
 
     def __init__(
         self, path: Path, sync: Literal["normal", "full"] = "normal", timeout: float = 30.0
@@ -76,7 +79,9 @@ class Store:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+        self._connection = sqlite3.connect(
+            path, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
         try:
             self._file = path.stat()
             self._connection.execute("PRAGMA journal_mode=WAL")

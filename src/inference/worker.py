@@ -15,6 +15,7 @@ from inference.errors import MalformedRequestError
 from inference.server import ServerSettings
 
 MAX_HEADER_BYTES = 65_536
+MAX_PIPELINED = 100
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
@@ -22,14 +23,15 @@ class Protocol(HttpToolsProtocol):
     """HTTP as uvicorn reads it, but not for as long and as much as the client likes.
 
     A connection is cut when its client takes longer than the service's timeout to send a whole
-    request, or to take an answer, and when headers are larger than 64 KiB. While the service
-    itself waits for a request's body, its own timeout holds, and the client gets an answer.
+    request, or to take an answer, when the headers, or what follows a body's last byte, are larger
+    than 64 KiB, and when more than 100 requests wait for the answer to the one before. While the
+    service itself waits for a request's body, its own timeout holds, and the client gets an answer.
     """
 
     timeout: ClassVar[float]
     _partial = True
-    _in_headers = True
     _header_bytes = 0
+    _without_body = True
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - uvicorn's
@@ -44,8 +46,9 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a part of the stream."""
+        self._without_body = True
         super().data_received(data)
-        if self._in_headers and self._partial:
+        if self._partial and self._without_body:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response(f"the headers are larger than {MAX_HEADER_BYTES} bytes")
@@ -54,19 +57,28 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
+            # the parser would go on to the end of what was received
+            raise ConnectionAbortedError
         super().on_message_begin()
-        self._partial = self._in_headers = True
+        self._partial = True
         self._header_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Note that a request's headers are here."""
-        self._in_headers = False
+        """Refuse a request whose body would not be read."""
         upgrade = self.parser and self.parser.should_upgrade()
         if upgrade and BODY_HEADERS & {name for name, _ in self.headers}:
             # the parser leaves the body unread, and would take it for the next request
             self.send_400_response("no other protocol is spoken here; send this without Upgrade")
         else:
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; what comes after it is counted from here."""
+        super().on_body(body)
+        self._without_body = False
+        self._header_bytes = 0
 
     def on_message_complete(self) -> None:
         """Note that a request is here."""

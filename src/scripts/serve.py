@@ -17,7 +17,9 @@ def serve(
     model_version: Annotated[
         str | None, typer.Option(help="Version of the registry to serve.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen at, on 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen at, on 127.0.0.1.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core.")] = None,
     config: Annotated[Path, typer.Option(help=CONFIG_HELP)] = DEFAULT_CONFIG,
 ) -> None:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inference import launcher
 from inference.errors import BackendError
+from inference.logs import AccessLog
 from inference.server import SETTINGS_VARIABLE
 
 pytestmark = pytest.mark.integration
@@ -251,7 +253,110 @@ def test_headers_without_end(serve):
     assert received == b"" or received.startswith(b"HTTP/1.1 400 ")
 
 
+CHUNKED = (
+    b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+
+
+def takes(backend, opened, piece, most=20_000_000):
+    """Send a piece again and again; whether the service took that many bytes.
+
+    What the kernel holds of them is some megabytes.
+    """
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < most:
+            opened.sendall(piece)
+            sent += len(piece)
+    assert ask(backend, "GET", "/ping")[0] == 200
+    return sent >= most
+
+
+class TestConnectionsWithoutEnd:
+    @pytest.fixture
+    def backend(self, serve):
+        return serve()
+
+    @pytest.fixture
+    def opened(self, backend):
+        with closing(socket.create_connection(address(backend), timeout=20)) as opened:
+            yield opened
+
+    @pytest.mark.parametrize(
+        ("start", "piece"),
+        [
+            (b"0\r\n", b"a: b\r\n" * 10_000),
+            (b"1\r\n{\r\n0\r\n", b"a: b\r\n" * 10_000),
+            (b"1\r\n{\r\n0\r\na: ", b"b" * 60_000),
+            (b"1\r\n{\r\n1;", b"b" * 60_000),
+        ],
+        ids=["trailers alone", "trailers", "one trailer", "extension of a chunk"],
+    )
+    def test_after_the_body(self, backend, opened, start, piece):
+        opened.sendall(CHUNKED + start)
+        assert not takes(backend, opened, piece)
+
+    def test_trailers_after_a_refusal(self, backend, opened):
+        opened.sendall(CHUNKED.replace(b"/invocations", b"/nowhere") + b"1\r\n{\r\n")
+        assert opened.recv(65536).startswith(b"HTTP/1.1 404 ")
+        opened.sendall(b"0\r\n")
+        assert not takes(backend, opened, b"a: b\r\n" * 10_000)
+
+    def test_few_trailers(self, opened, record):
+        body = json.dumps({"inputs": [record]}).encode()
+        opened.sendall(CHUNKED + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n")
+        time.sleep(0.2)
+        opened.sendall(b"a: b\r\n" * 5_000 + b"\r\n")
+        assert opened.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+    def test_body_in_many_small_chunks(self, opened, record):
+        """What stands between the bytes of a body may be more than the bytes."""
+        body = json.dumps({"inputs": [record] * 200}).encode()
+        assert len(body) > 16_384
+        opened.sendall(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert opened.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+    def test_requests_that_do_not_wait(self, backend, opened):
+        opened.settimeout(5)
+        opened.sendall(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n" * 300)
+        received = read_until_closed(opened)
+        assert received is not None
+        assert received.count(b"HTTP/1.1 200 ") < 300
+        assert ask(backend, "GET", "/ping")[0] == 200
+        assert "Traceback" not in backend.folder.log_file.read_text()
+
+    def test_a_hundred_requests_that_do_not_wait(self, opened):
+        request = b"GET /ping HTTP/1.1\r\nhost: x\r\n"
+        opened.sendall((request + b"\r\n") * 99 + request + b"connection: close\r\n\r\n")
+        assert read_until_closed(opened).count(b"HTTP/1.1 200 ") == 100
+
+
 class TestLog:
+    def test_that_nobody_takes(self, monkeypatch):
+        scope = {"raw_path": b"/invocations", "client": None, "method": "POST"}
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "w") as stdout:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            log = AccessLog()
+
+            def write():
+                for number in range(5_000):
+                    log.write(scope, f"id-{number}", 200, 0.001)
+
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            writer.join(timeout=10)
+            assert not writer.is_alive()
+            # once there is room again, what comes next is written
+            kept = os.read(pipe.fileno(), 1_000_000).splitlines()
+            log.write(scope, "later", 200, 0.001)
+            assert os.read(pipe.fileno(), 1_000_000).endswith(b" later\n")
+        assert [line.split()[-1] for line in kept] == [
+            f"id-{number}".encode() for number in range(len(kept))
+        ]
+        assert 100 < len(kept) < 5_000
+
     def test_json(self, serve, record):
         backend = serve({"LOG_FORMAT": "json"})
         predict(backend, record, headers=JSON | {"x-request-id": "one"})

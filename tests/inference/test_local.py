@@ -3,6 +3,7 @@
 import math
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from inference.backend import Captured, Status
 from inference.errors import BackendError, ModelError
 from inference.labels import read_label_file
+from inference.spool import Spool
 
 PREDICTION = {
     "prediction": "Gentoo",
@@ -72,6 +74,26 @@ def test_saved_labelled_and_loaded(local, schema, record, tmp_path):
     assert local.label(quality=1, seed=1) == 1
     assert local.counts() == [("1", 3, 3)]
     assert len(local.load(schema, limit=2, labelled=True)) == 2
+
+
+def test_saved_by_threads_at_once(local, schema, record):
+    """As MLflow's server does it, which predicts in threads."""
+    together = threading.Barrier(2)
+
+    def save(thread):
+        for number in range(20):
+            rows = Captured.from_answer(f"{thread}.{number}", "1", [record], [PREDICTION])
+            together.wait(timeout=20)
+            local.save(rows)
+
+    with ThreadPoolExecutor(2) as threads:
+        for saved in [threads.submit(save, name) for name in "ab"]:
+            saved.result()
+    names = {f"{thread}.{number}-0" for thread in "ab" for number in range(20)}
+    table = local.load(schema, limit=100)
+    assert len(table) == 40
+    assert set(table["id"]) == names
+    assert not Spool(local.settings.database).path.exists()
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ from contextlib import closing, contextmanager
 
 import psutil
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from inference import launcher
 from inference.backend import Status
 from inference.errors import BackendError, ModelError
 from inference.local import ARTIFACTS
+from scripts.serve import serve
 
 pytestmark = pytest.mark.integration
 
@@ -299,6 +302,15 @@ def test_bad_input(version_1, record, headers, body, status, code, message):
     assert len(stored(version_1)) == before + 1
 
 
+def test_many_rows_in_which_all_is_missing(version_1):
+    with connection(version_1) as opened:
+        status, _, answer = ask(opened, "POST", "/invocations", records_body(*[{}] * 10_000))
+    assert status == 422
+    error = json.loads(answer)["error"]
+    assert len(error["problems"]) == 20
+    assert error["message"].endswith(" were not looked at")
+
+
 def test_body_without_a_length(version_1, record):
     chunks = [b'{"inputs": "', *[b"x" * 100_000] * 60, b'"}']
     with connection(version_1) as opened:
@@ -430,6 +442,15 @@ def test_killed_worker_is_replaced(version_1, release, record):
     assert version_1.invoke([record]).model_version == "2"
     assert stored(version_1).count("just-before-0") == 1
     assert all(psutil.Process(pid).is_running() for pid in after)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65_536, 99_999])
+def test_port_that_is_none(port):
+    app = typer.Typer()
+    app.command()(serve)
+    result = CliRunner().invoke(app, ["--port", str(port)])
+    assert result.exit_code == 2
+    assert "'--port'" in result.output
 
 
 def test_port_of_another_server(version_1, make_local, release, tmp_path):
