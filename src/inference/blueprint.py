@@ -10,6 +10,8 @@ from inference.schema import Strict
 
 # Guardrails move traffic between two fleets of the same variant, so its name never changes.
 VARIANT = "AllTraffic"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_TrafficRoutingConfig.html
+LEAST_LINEAR_PERCENT = 10
 
 
 class Serverless(Strict):
@@ -37,6 +39,19 @@ class Rollout(Strict):
     kind: Literal["all_at_once", "canary", "linear"] = "all_at_once"
     percent: int = Field(default=50, ge=1, le=50)
     watch_seconds: int = Field(default=180, ge=0, le=3600)
+
+    @model_validator(mode="after")
+    def _has_steps_of_some_size(self) -> Self:
+        if self.kind == "linear" and self.percent < LEAST_LINEAR_PERCENT:
+            msg = f"rollout linear needs a percent of {LEAST_LINEAR_PERCENT} or more"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def total_seconds(self) -> int:
+        """Time of all waits together: there is one after each step."""
+        steps = {"all_at_once": 1, "canary": 2, "linear": -(-100 // self.percent)}
+        return steps[self.kind] * self.watch_seconds
 
     def policy(self) -> dict[str, Any]:
         """Return it as SageMaker reads it."""
@@ -203,12 +218,20 @@ def alarms(settings: EndpointSettings) -> list[dict[str, Any]]:
     ]
 
 
-def guard(settings: EndpointSettings, rollout: Rollout) -> dict[str, Any]:
-    """Return what a request to update an endpoint says of the way there, and back."""
+def guard(settings: EndpointSettings, rollout: Rollout | None) -> dict[str, Any]:
+    """Return what a request to update an endpoint says of the way there, and back.
+
+    Args:
+        settings: Of the endpoint.
+        rollout: How traffic goes over; None for a rollback, which is made at once.
+    """
     if settings.serverless:
         return {}
-    policy: dict[str, Any] = {"BlueGreenUpdatePolicy": rollout.policy()}
-    if settings.alarms:
+    steps = rollout or Rollout(watch_seconds=0)
+    policy: dict[str, Any] = {"BlueGreenUpdatePolicy": steps.policy()}
+    # The alarms are of the whole endpoint: those that the version set off which is to go would end
+    # its rollback.
+    if rollout and settings.alarms:
         named = [{"AlarmName": name} for name in settings.alarm_names]
         policy["AutoRollbackConfiguration"] = {"Alarms": named}
     return {"DeploymentConfig": policy}

@@ -32,7 +32,7 @@ logger = logging.getLogger("rookery.endpoint")
 PREVIOUS = "previous_configuration"
 KEPT = 3
 # Rows of training have no business on an endpoint.
-LEFT_OUT = "reference.parquet"
+LEFT_OUT = ("reference.parquet", "input_example.json", "serving_input_example.json")
 CHANGING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 SERVING = {"InService", "Updating", "SystemUpdating", "RollingBack"}
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -120,6 +120,9 @@ class Endpoint:
     def previous(self, found: Mapping[str, Any]) -> str | None:
         """Return the configuration that was live before the one that is, if it is still there."""
         name = self.tags(found["EndpointArn"]).get(PREVIOUS)
+        # an update that failed after whoever began it was interrupted leaves the live one's name
+        if name == found["EndpointConfigName"]:
+            return None
         return name if name and name in self.configurations() else None
 
     def configurations(self) -> list[str]:
@@ -143,7 +146,8 @@ class Endpoint:
             found = None
         if found and self._is_live(release, found["EndpointConfigName"]):
             logger.info("version %s is live already", release.version)
-            self._tag(found, release.version, release.run_id, None)
+            self._put_alarms()
+            self._tag(found, release.version, release.run_id)
             return
         if self.settings.serverless:
             logger.warning("a serverless endpoint captures nothing, so nothing can be monitored")
@@ -153,13 +157,13 @@ class Endpoint:
             self._create_model(release, name)
             self._create_configuration(release, name)
             self._put_alarms()
-            now = self._go_live(name, found, self.settings.rollout, release)
+            with self._remembering(found, name):
+                now = self._go_live(name, found, self.settings.rollout, release)
         except Exception:
             if self._is_unused(name):
                 self._remove(name)
             raise
-        before = found["EndpointConfigName"] if found else None
-        self._tag(now, release.version, release.run_id, before)
+        self._tag(now, release.version, release.run_id)
         self._drop_old(now)
 
     def rollback(self) -> str:
@@ -171,19 +175,19 @@ class Endpoint:
                 f"endpoint {self.name}: no version was live before this one, or its configuration"
                 " is gone; nothing to roll back to"
             )
-        version, live = self.version_of(before), found["EndpointConfigName"]
-        now = self._go_live(before, found, Rollout(watch_seconds=0), None)
+        version = self.version_of(before)
+        with self._remembering(found, before):
+            now = self._go_live(before, found)
         model = self._find("DescribeModel", "describe_model", ModelName=before) or {}
         variables = model.get("PrimaryContainer", {}).get("Environment", {})
-        self._tag(now, version, variables.get("MODEL_RUN_ID", ""), live)
+        self._tag(now, version, variables.get("MODEL_RUN_ID", ""))
         return version
 
     def delete(self) -> None:
         """Remove the endpoint, its alarms, configurations and models; captures stay."""
         if self._require_still():
             self._delete_endpoint()
-        with explained("cloudwatch:DeleteAlarms", f"endpoint {self.name}"):
-            self.client("cloudwatch").delete_alarms(AlarmNames=list(self.settings.alarm_names))
+        self._delete_alarms()
         for name in self.configurations():
             self._remove(name)
 
@@ -252,23 +256,56 @@ class Endpoint:
         return as_list(self.settings.labels(release.version, release.run_id))
 
     def _put_alarms(self) -> None:
+        """Make the alarms of the settings; where there are none, remove those of before."""
+        alarms = blueprint.alarms(self.settings)
+        if not alarms:
+            self._delete_alarms()
         with explained("cloudwatch:PutMetricAlarm", f"endpoint {self.name}"):
-            for alarm in blueprint.alarms(self.settings):
+            for alarm in alarms:
                 self.client("cloudwatch").put_metric_alarm(**alarm)
+
+    def _delete_alarms(self) -> None:
+        with explained("cloudwatch:DeleteAlarms", f"endpoint {self.name}"):
+            self.client("cloudwatch").delete_alarms(AlarmNames=list(self.settings.alarm_names))
+
+    @contextmanager
+    def _remembering(self, found: Mapping[str, Any] | None, name: str) -> Iterator[None]:
+        """Tag the live configuration as the one before, while another one takes its place.
+
+        AWS goes on without whoever is interrupted, so the tag is there before it begins; it gets
+        its former value back if the other one does not go live.
+
+        Args:
+            found: The endpoint as it is; None if there is none.
+            name: The other configuration.
+        """
+        if not found:
+            yield
+            return
+        former = self.tags(found["EndpointArn"]).get(PREVIOUS)
+        self._add_tags(found, {PREVIOUS: found["EndpointConfigName"]})
+        try:
+            yield
+        except Exception:
+            if former and self._is_unused(name):
+                # must not hide what happened before it; `previous` can do without
+                with suppress(BackendError):
+                    self._add_tags(found, {PREVIOUS: former})
+            raise
 
     def _go_live(
         self,
         name: str,
         found: Mapping[str, Any] | None,
-        rollout: Rollout,
-        release: Release | None,
+        rollout: Rollout | None = None,
+        release: Release | None = None,
     ) -> dict[str, Any]:
         """Create or update the endpoint, wait, and see whether it serves what it should.
 
         Args:
             name: The configuration.
             found: The endpoint as it is; None if there is none.
-            rollout: How traffic goes over.
+            rollout: How traffic goes over; None for a rollback.
             release: For the tags of a new endpoint.
         """
         began = time.time()
@@ -282,14 +319,14 @@ class Endpoint:
             guard = blueprint.guard(self.settings, rollout)
             with self._calling("UpdateEndpoint"):
                 self._sagemaker.update_endpoint(**which, **guard)
+        more_seconds = rollout.total_seconds if rollout else 0
         try:
-            now = self._wait("created" if not found else "updated")
+            now = self._wait("created" if not found else "updated", more_seconds)
         except BaseException:
-            undo = "rollback" if found else "delete"
             logger.warning(
                 "AWS goes on with version %s on endpoint %s, and bills it; `just sagemaker-status`"
-                " shows what it comes to, `just sagemaker-%s` then undoes it",
-                *(self.version_of(name), self.name, undo),
+                " shows what it comes to, %s then undoes it",
+                *(self.version_of(name), self.name, self._undoing(name, found)),
             )
             raise
         if now and now["EndpointStatus"] == "InService" and now["EndpointConfigName"] == name:
@@ -308,8 +345,23 @@ class Endpoint:
             f" version {live} goes on serving"
         )
 
-    def _wait(self, until: str) -> dict[str, Any] | None:
-        """Wait until nothing changes any more; return the endpoint, or None once it is gone."""
+    def _undoing(self, name: str, found: Mapping[str, Any] | None) -> str:
+        """Say how to get from a configuration back to the endpoint as it was found."""
+        if not found:
+            return "`just sagemaker-delete`"
+        live = self.version_of(found["EndpointConfigName"])
+        if live == self.version_of(name):
+            return "`just sagemaker-deploy` with the settings of before"
+        return f"`just sagemaker-rollback --to {live}`"
+
+    def _wait(self, until: str, more_seconds: float = 0) -> dict[str, Any] | None:
+        """Wait until nothing changes any more; return the endpoint, or None once it is gone.
+
+        Args:
+            until: What is being done to it.
+            more_seconds: Time that it takes beyond what any change may take.
+        """
+        patience = PATIENCE_SECONDS + more_seconds
         began = told = time.monotonic()
         pause = FIRST_PAUSE
         while True:
@@ -317,10 +369,10 @@ class Endpoint:
             if not found or found["EndpointStatus"] not in CHANGING:
                 return found
             now = time.monotonic()
-            if now - began > PATIENCE_SECONDS:
+            if now - began > patience:
                 raise BackendError(
                     f"endpoint {self.name} is still {found['EndpointStatus']} after"
-                    f" {PATIENCE_SECONDS / 60:.0f} minutes; look at it in the SageMaker console"
+                    f" {patience / 60:.0f} minutes; look at it in the SageMaker console"
                 )
             if told == began or now - told >= TELL_SECONDS:
                 logger.info(
@@ -368,12 +420,12 @@ class Endpoint:
             return (errors or lines or [""])[-1].removeprefix("error: ")[:500]
         return ""
 
-    def _tag(self, found: Mapping[str, Any], version: str, run_id: str, before: str | None) -> None:
+    def _tag(self, found: Mapping[str, Any], version: str, run_id: str) -> None:
         tags = self.settings.labels(version, run_id)
-        if before:
-            tags[PREVIOUS] = before
-        if tags.items() <= self.tags(found["EndpointArn"]).items():
-            return
+        if not tags.items() <= self.tags(found["EndpointArn"]).items():
+            self._add_tags(found, tags)
+
+    def _add_tags(self, found: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         with self._calling("AddTags"):
             self._sagemaker.add_tags(ResourceArn=found["EndpointArn"], Tags=as_list(tags))
 
@@ -422,7 +474,7 @@ def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def packable(file: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Leave out what an endpoint does not need, and say nothing of who packed it."""
-    if file.name.endswith((LEFT_OUT, ".pyc", "__pycache__")):
+    if file.name.endswith((*LEFT_OUT, ".pyc", "__pycache__")):
         return None
     file.uid = file.gid = 0
     file.uname = file.gname = ""

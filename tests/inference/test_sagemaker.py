@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from inference import endpoint
 from inference.aws import client
 from inference.backend import Release, create_backend
+from inference.blueprint import Rollout
 from inference.engine import GRAPH
 from inference.errors import BackendError, ConfigurationError
 from inference.local import ARTIFACTS
@@ -75,6 +76,24 @@ def models(aws, name):
     return [one["ModelName"] for one in found if one["ModelName"].startswith(f"{name}-v")]
 
 
+def alarms(aws, name):
+    """Thresholds of the endpoint's alarms, by metric."""
+    found = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
+    return {one["MetricName"]: one["Threshold"] for one in found}
+
+
+def interrupt(monkeypatch, work, *arguments):
+    """Press Ctrl-C as soon as something waits for the endpoint."""
+
+    def press_ctrl_c(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(endpoint.time, "sleep", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            work(*arguments)
+
+
 def test_what_is_made_in_aws(aws, make, release):
     backend = make(rollout={"kind": "canary", "percent": 25, "watch_seconds": 60}, instance_count=4)
     backend.deploy(release("3"))
@@ -118,11 +137,7 @@ def test_what_is_made_in_aws(aws, make, release):
         names = archive.getnames()
     assert str(ARTIFACTS / GRAPH) in names
 
-    alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
-    assert {(one["MetricName"], one["Threshold"]) for one in alarms} == {
-        ("Invocation5XXErrors", 0.01),
-        ("ModelLatency", 500_000.0),
-    }
+    assert alarms(aws, name) == {"Invocation5XXErrors": 0.01, "ModelLatency": 500_000.0}
 
     # an update keeps the capture, and names the alarms that end it
     backend.deploy(release("4"))
@@ -145,12 +160,18 @@ def test_what_is_made_in_aws(aws, make, release):
 
 def test_training_rows_are_not_uploaded(aws, make, release):
     backend, model = make(), release("1")
+    # the names that training and MLflow give them
     (model.path / ARTIFACTS / "reference.parquet").write_bytes(b"rows of training")
+    for name in ("input_example.json", "serving_input_example.json"):
+        (model.path / name).write_bytes(b"rows of training")
     backend.deploy(model)
     [key] = keys(aws, f"{backend.settings.target}/models/")
     packed = aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        assert not [name for name in archive.getnames() if "reference" in name]
+        packed = {name: archive.extractfile(name) for name in archive.getnames()}
+        rows = [name for name, file in packed.items() if file and b"of training" in file.read()]
+    assert str(ARTIFACTS / GRAPH) in packed
+    assert not rows
 
 
 def test_last_configurations_are_kept_and_older_ones_removed(aws, make, release):
@@ -171,7 +192,7 @@ def test_last_configurations_are_kept_and_older_ones_removed(aws, make, release)
     assert backend.status().state == "none"
     assert backend.endpoint.configurations() == []
     assert keys(aws, f"{name}/models/") == []
-    assert not aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
+    assert not alarms(aws, name)
 
 
 def test_an_endpoint_whose_name_begins_like_another_ones_is_left_alone(make, release):
@@ -184,22 +205,68 @@ def test_an_endpoint_whose_name_begins_like_another_ones_is_left_alone(make, rel
     assert other.status().version == "3"
 
 
-@pytest.mark.parametrize("recipe", ["delete", "rollback"])
-def test_whoever_is_interrupted_learns_that_aws_goes_on(make, release, monkeypatch, caplog, recipe):
-    backend = make(target=f"interrupted-{recipe}")
-    if recipe == "rollback":
-        backend.deploy(release("1"))
+@pytest.mark.parametrize(
+    ("live", "undo"),
+    [
+        ((), "`just sagemaker-delete`"),
+        (("1",), "`just sagemaker-rollback --to 1`"),
+        # the version before it, which the tag named until now, is no way back
+        (("0", "1"), "`just sagemaker-rollback --to 1`"),
+        (("2",), "`just sagemaker-deploy` with the settings of before"),
+    ],
+)
+def test_whoever_is_interrupted_learns_that_aws_goes_on(
+    make, release, monkeypatch, caplog, live, undo
+):
+    target = "-".join(["interrupted", *live])
+    for version in live:
+        make(target=target).deploy(release(version))
 
-    def press_ctrl_c(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(endpoint.time, "sleep", press_ctrl_c)
-    with pytest.raises(KeyboardInterrupt):
-        backend.deploy(release("2"))
+    interrupt(monkeypatch, make(target=target, instance_type="ml.c5.large").deploy, release("2"))
 
     [told] = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert "AWS goes on with version 2" in told
-    assert f"`just sagemaker-{recipe}` then undoes it" in told
+    assert f"{undo} then undoes it" in told
+
+
+def test_way_back_from_what_went_live_by_itself_is_to_what_was_live_before(
+    make, release, record, monkeypatch
+):
+    backend = make()
+    backend.deploy(release("1"))
+    backend.deploy(release("2"))
+    interrupt(monkeypatch, backend.deploy, release("3"))
+    assert backend.status().previous is None
+
+    backend.endpoint._wait("updated")
+
+    assert (backend.status().version, backend.status().previous) == ("3", "2")
+    assert backend.rollback() == "2"
+    assert backend.invoke([record]).model_version == "2"
+    assert backend.status().previous == "3"
+
+
+def test_interrupted_way_back_can_be_undone(make, release, monkeypatch):
+    backend = make()
+    for version in "123":
+        backend.deploy(release(version))
+    interrupt(monkeypatch, backend.rollback)
+
+    backend.endpoint._wait("updated")
+
+    assert (backend.status().version, backend.status().previous) == ("2", "3")
+
+
+def test_what_fails_by_itself_leaves_no_way_back_to_where_one_is(make, release, monkeypatch):
+    backend = make()
+    backend.deploy(release("1"))
+    interrupt(monkeypatch, backend.deploy, dying(release("2")))
+
+    backend.endpoint._wait("updated")
+
+    assert (backend.status().version, backend.status().previous) == ("1", None)
+    with pytest.raises(BackendError, match="nothing to roll back to"):
+        backend.rollback()
 
 
 def test_same_version_with_other_settings_is_deployed_again(make, release):
@@ -261,6 +328,87 @@ def test_way_back_to_a_model_that_dies_at_start_tells_why(aws, make, release, re
 
     assert backend.invoke([record]).model_version == "2"
     assert backend.status().version == "2"
+
+
+@pytest.mark.parametrize("action", ["AddTags", "UpdateEndpoint"])
+def test_way_back_is_the_same_after_an_update_that_was_refused(aws, make, release, action):
+    backend = make(target=f"refused-{action.lower()}")
+    backend.deploy(release("1"))
+    backend.deploy(release("2"))
+    aws.fault("sagemaker", action, "AccessDeniedException", "not authorized", status=403)
+    with pytest.raises(BackendError, match=f"sagemaker:{action} of endpoint "):
+        backend.deploy(release("3"))
+    assert (backend.status().version, backend.status().previous) == ("2", "1")
+    assert len(backend.endpoint.configurations()) == 2
+
+
+def test_way_back_is_the_same_after_a_version_that_died(make, release):
+    backend = make()
+    backend.deploy(release("1"))
+    backend.deploy(release("2"))
+    with pytest.raises(BackendError, match="version 2 goes on serving"):
+        backend.deploy(dying(release("3")))
+    assert backend.rollback() == "1"
+
+
+def test_alarm_of_the_version_that_goes_does_not_end_its_rollback(aws, make, release, record):
+    backend = make()
+    backend.deploy(release("1"))
+    backend.deploy(release("2"))
+    name = backend.settings.target
+    aws.client("cloudwatch").set_alarm_state(
+        AlarmName=f"{name}-5xx", StateValue="ALARM", StateReason="version 2 fails"
+    )
+
+    assert backend.rollback() == "1"
+
+    assert backend.invoke([record]).model_version == "1"
+    found = aws.client("sagemaker").describe_endpoint(EndpointName=name)
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    assert found["LastDeploymentConfig"] == {
+        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}
+    }
+
+
+def test_changed_alarms_need_no_new_version(aws, make, release):
+    backend = make()
+    backend.deploy(release("1"))
+    name = backend.settings.target
+
+    make(alarms={"share_of_5xx": 0.2, "latency_ms": 900}).deploy(release("1"))
+    assert alarms(aws, name) == {"Invocation5XXErrors": 0.2, "ModelLatency": 900_000.0}
+
+    make(alarms=None).deploy(release("1"))
+    assert not alarms(aws, name)
+    assert len(backend.endpoint.configurations()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rollout", "seconds"),
+    [
+        ({"watch_seconds": 180}, 180),
+        ({"kind": "canary", "percent": 1, "watch_seconds": 3600}, 7200),
+        ({"kind": "linear", "percent": 50, "watch_seconds": 60}, 120),
+        ({"kind": "linear", "percent": 30, "watch_seconds": 60}, 240),
+        ({"kind": "linear", "percent": 10, "watch_seconds": 3600}, 36_000),
+    ],
+)
+def test_time_that_a_rollout_takes(rollout, seconds):
+    assert Rollout(**rollout).total_seconds == seconds
+
+
+def test_time_of_the_rollout_is_waited_for_too(make, release, monkeypatch):
+    backend = make()
+    backend.deploy(release("1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(endpoint, "PATIENCE_SECONDS", 0.0)
+        make(rollout={"watch_seconds": 60}).deploy(release("2"))
+        with pytest.raises(BackendError, match="is still Updating after 0 minutes"):
+            backend.deploy(release("3"))
+
+    backend.endpoint._wait("updated")
+
+    assert (backend.status().version, backend.status().previous) == ("3", "2")
 
 
 def test_rollback_by_an_alarm_is_a_failure(aws, make, release, record):
@@ -413,6 +561,10 @@ def test_serverless_endpoint_captures_nothing(aws, make, release, record, caplog
         ({"instance_type": "m5.large"}, "instance_type"),
         ({"rollout": {"kind": "canary"}}, "needs two instances or more"),
         ({"rollout": {"kind": "sudden"}}, "rollout.kind"),
+        (
+            {"rollout": {"kind": "linear", "percent": 9}, "instance_count": 20},
+            "rollout: rollout linear needs a percent of 10 or more",
+        ),
         ({"serverless": {"memory_mb": 1000}}, "serverless.memory_mb"),
         ({"colour": "red"}, "colour"),
     ],
