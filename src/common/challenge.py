@@ -25,6 +25,7 @@ from common.bootstrap import (
     time_predictions,
 )
 from common.fitting import ORIGIN
+from common.retraining import fitting_rows
 from inference.errors import RookeryError
 from inference.local import ARTIFACTS
 from inference.predictor import Predictor
@@ -170,8 +171,10 @@ def compare(
     production = production_rows(champion, challenger, captured)
     measures = measure(table, production, settings)
     if measures:
-        features = champion.reference.head(LATENCY_ROWS)
-        times = time_predictions(champion.predictor, challenger.predictor, features)
+        features = champion.reference[common_features(champion, challenger)]
+        times = time_predictions(
+            champion.predictor, challenger.predictor, features.head(LATENCY_ROWS)
+        )
         measures.append(judge_latency(*times, settings))
     counts: dict[Source, int] = {"table": len(table), "production": len(production)}
     return conclude(champion.version, challenger.version, measures, counts, settings)
@@ -182,17 +185,22 @@ def all_classes(champion: Contender, challenger: Contender) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*challenger.schema.classes, *champion.schema.classes]))
 
 
+def common_features(champion: Contender, challenger: Contender) -> list[str]:
+    """Return the features that both have, but for those that changed their kind."""
+    ours, theirs = challenger.schema.features, champion.schema.features
+    return [n for n in ours if n in theirs and ours[n].kind == theirs[n].kind]
+
+
 def table_rows(champion: Contender, challenger: Contender) -> Rows:
     """Return the rows of the table that both know, matched by what they hold.
 
     The files that the two were trained on may differ; a row that occurs twice in both is two rows.
-    Features that only one of them has, or that changed their kind, are left out of the match.
+    Only the features that they have in common are matched.
     """
     classes = all_classes(champion, challenger)
     first, second = champion.table(), challenger.table()
-    ours, theirs = challenger.schema.features, champion.schema.features
-    common = [n for n in ours if n in theirs and ours[n].kind == theirs[n].kind]
-    place = match_rows(second, first, [*common, "target"], challenger.schema, occurrence=True)
+    columns = [*common_features(champion, challenger), "target"]
+    place = match_rows(second, first, columns, challenger.schema, occurrence=True)
     second, first = second[place >= 0], first.iloc[place[place >= 0]]
     return Rows(
         classes,
@@ -207,6 +215,8 @@ def captured_rows(
 ) -> pd.DataFrame:
     """Return the newest captured rows with ground truth that the champion was not trained on.
 
+    Rows that one of the two schemas does not allow are left out: that version would refuse them.
+
     Raises:
         BackendError: They cannot be read.
     """
@@ -218,7 +228,10 @@ def captured_rows(
     rows = backend.load(schema, count + len(known), labelled=True)
     if len(known):
         rows = rows[~rows["id"].isin(known["id"])]
-    return rows[rows["target"].isin(schema.classes)].head(count)
+    tells = rows["target"].isin(schema.classes).to_numpy()
+    for one in (champion, challenger):
+        tells = tells & fitting_rows(one.schema, rows)
+    return rows[tells].head(count)
 
 
 def production_rows(champion: Contender, challenger: Contender, rows: pd.DataFrame) -> Rows:

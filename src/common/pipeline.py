@@ -142,7 +142,7 @@ class logging(Preparation):  # noqa: N801 - a decorator, named like Metaflow's o
 
 
 class mlflow(Preparation):  # noqa: N801 - a decorator, named like Metaflow's own
-    """Points MLflow at the store, once it answers; a step that fails marks its MLflow run."""
+    """Points MLflow at the store, once it answers; a step that fails marks its open MLflow run."""
 
     def prepare(self, flow: Any) -> None:  # noqa: ANN401 - a Pipeline
         """Set what MLflow reads when a step imports it."""
@@ -158,7 +158,7 @@ class mlflow(Preparation):  # noqa: N801 - a decorator, named like Metaflow's ow
         flow: FlowSpec,
         exception: Exception | None = None,
     ) -> tuple[Exception | None, None]:
-        """Mark the MLflow run as failed if the step failed."""
+        """Mark the MLflow run as failed if the step failed, unless the run had finished."""
         run_id = getattr(flow, "mlflow_run_id", None)
         if exception and run_id:
             tracking.mark_failed(run_id, f"step {step_name}: {exception}")

@@ -10,12 +10,15 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import Request
 
 from inference.backend import Release
 from inference.errors import RegistryError
@@ -36,7 +39,27 @@ SQLITE = "sqlite:///"
 
 def without_password(uri: str) -> str:
     """Return the URI of a store as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//…@", uri)
+    # a file's path may hold an @, a password of a database a / too
+    if uri.startswith("sqlite"):
+        return uri
+    return re.sub(r"://[^/:@]*(:.*)?@", "://…@", uri)
+
+
+def make_request(url: str) -> Request:
+    """Make the request to a server; user and password of its address go into a header.
+
+    Raises:
+        ValueError: This is no address; the error's text may hold the password.
+    """
+    parts = urlsplit(url)
+    account, _, host = parts.netloc.rpartition("@")
+    request = Request(urlunsplit(parts._replace(netloc=host)))  # noqa: S310 - http, see callers
+    if account:
+        name, _, password = account.partition(":")
+        pair = b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+        # not for wherever the server may send us
+        request.add_unredirected_header("Authorization", f"Basic {pair}")
+    return request
 
 
 def require_database(uri: str) -> None:

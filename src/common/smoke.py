@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from inference.backend import Backend, Release
-from inference.errors import BackendError, RookeryError
+from inference.errors import BackendError, InvalidRecordsError, RookeryError
 from inference.local import ARTIFACTS
-from inference.predictor import Predictor
-from inference.schema import to_records
+from inference.predictor import SCHEMA, Predictor
+from inference.schema import Record, Schema, to_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,13 +14,34 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 
 
-def smoke_test(backend: Backend, release: Release, rows: "pd.DataFrame") -> str:
+def smoke_records(release: Release, rows: "pd.DataFrame") -> list[Record]:
+    """Return rows of the table, with or without their target, as a version takes them.
+
+    Raises:
+        BackendError: It does not take them: it was trained on another table, or another
+            description of it.
+    """
+    schema = Schema.read(release.path / ARTIFACTS / SCHEMA)
+    records = [
+        {name: value for name, value in record.items() if name in schema.features}
+        for record in to_records(rows)
+    ]
+    try:
+        return schema.check(records)
+    except InvalidRecordsError as error:
+        raise BackendError(
+            f"version {release.version} failed its smoke test before it went live: {error}; train"
+            " again, for the table or its description has changed since"
+        ) from error
+
+
+def smoke_test(backend: Backend, release: Release, records: list[Record]) -> str:
     """Ask the endpoint for predictions, and compare them with the model's own.
 
     Args:
         backend: Serves the release.
         release: What should be live.
-        rows: Rows of the table, with or without their target.
+        records: What `smoke_records` returns.
 
     Returns:
         What was found, in words.
@@ -28,9 +49,8 @@ def smoke_test(backend: Backend, release: Release, rows: "pd.DataFrame") -> str:
     Raises:
         BackendError: The endpoint serves another version, fails, or answers differently.
     """
-    predictor = Predictor.load(release.path / ARTIFACTS)
-    records = predictor.check(to_records(rows[list(predictor.schema.features)]))
     try:
+        predictor = Predictor.load(release.path / ARTIFACTS)
         answer = backend.invoke(records)
         compare(
             release.version, answer.model_version, predictor.predict(records), answer.predictions

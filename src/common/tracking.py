@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,19 +41,22 @@ def require_reachable(uri: str) -> None:
     registry.require_database(uri)
     if not uri.startswith(("http://", "https://")):
         return
-    request = urllib.request.Request(f"{uri.rstrip('/')}/health")  # noqa: S310 - checked above
     try:
+        request = registry.make_request(f"{uri.rstrip('/')}/health")
         with urllib.request.urlopen(request, timeout=REACH_SECONDS):  # noqa: S310 - checked above
             return
     except urllib.error.HTTPError:
         # something answers; whether it lets us in shows when it is asked for something
         return
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise RegistryError(
-            f"MLflow at {registry.without_password(uri)} does not answer ({reason}); start it with"
-            " `just mlflow`, or unset MLFLOW_TRACKING_URI to use the store in mlflow.db"
-        ) from error
+    except OSError as error:
+        cause, reason = error, getattr(error, "reason", error)
+    except (HTTPException, ValueError):
+        # whose text may hold the password
+        cause, reason = None, "this is no address, or what is there does not speak HTTP"
+    raise RegistryError(
+        f"MLflow at {registry.without_password(uri)} does not answer ({reason}); start it with"
+        " `just mlflow`, or unset MLFLOW_TRACKING_URI to use the store in mlflow.db"
+    ) from cause
 
 
 def open_experiment(name: str) -> str:
@@ -185,7 +189,7 @@ def by_metric_name(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def finish(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Log a run's last figures and mark it as finished."""
+    """Log a run's last figures and mark it as finished, whatever an earlier attempt came to."""
     import mlflow  # noqa: PLC0415 - 4 s
     from mlflow.entities import Metric, RunTag  # noqa: PLC0415
 
@@ -196,14 +200,19 @@ def finish(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
+    # MLflow deletes no tag that is not there
+    if "failure" in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, "failure")
     client.set_terminated(run_id, "FINISHED")
 
 
 def mark_failed(run_id: str, reason: str) -> None:
-    """Mark a run as failed, with the reason as a tag."""
+    """Mark a run as failed, with the reason as a tag, unless it had finished."""
     import mlflow  # noqa: PLC0415 - 4 s
 
     client = mlflow.MlflowClient()
+    if client.get_run(run_id).info.status == "FINISHED":
+        return
     client.set_tag(run_id, "failure", reason[:1000])
     client.set_terminated(run_id, "FAILED")
 

@@ -14,8 +14,16 @@ from metaflow import card, current, retry, step  # type: ignore[attr-defined] - 
 from common import registry
 from common.challenge import Challenge, ChallengerRefusedError, Contender, compare
 from common.interruption import finishing
-from common.pipeline import Pipeline, backend, dataset, logger, parameter, require_at_least
-from common.smoke import go_back, smoke_test
+from common.pipeline import (
+    Pipeline,
+    backend,
+    dataset,
+    logger,
+    parameter,
+    require_at_least,
+    shorten,
+)
+from common.smoke import go_back, smoke_records, smoke_test
 from inference.errors import BackendError, ConfigurationError, RegistryError, RookeryError
 from inference.local import ARTIFACTS
 from inference.predictor import Predictor
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 
     from common.settings import PromotionSettings
     from inference.backend import Backend, Release
+    from inference.schema import Record
 
 HEADERS = ("figure", "champion", "challenger", "difference", "interval", "margin", "rows", "says")
 TABLE_WIDTH = 120
@@ -112,24 +121,27 @@ def run_challenge(
     """Compare a downloaded version with the champion.
 
     Raises:
-        RookeryError: The champion cannot be had, or the captured rows cannot be read; unless the
-            challenger goes live all the same.
+        ChallengerRefusedError: The champion cannot be had, or the captured rows cannot be read.
+            Of a forced challenger, no error of the comparison is raised.
     """
     number = str(champion.version)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             theirs = Contender.load(registry.download(champion, Path(scratch) / "champion"))
         return compare(theirs, Contender.load(release), backend, settings)
-    except RookeryError as error:
-        if not forced:
-            raise ChallengerRefusedError(
-                f"version {release.version} cannot be compared with version {number}: {error};"
-                " --force REASON deploys it all the same"
-            ) from error
-        reason = f"version {release.version} was not compared with version {number}"
-        return Challenge(
-            number, release.version, accepted=False, reason=reason, details=str(error), measures=()
-        )
+    except Exception as error:  # whatever it is, who forces a deployment needs no comparison
+        if forced:
+            reason = f"version {release.version} was not compared with version {number}"
+            details = str(shorten(error))
+            return Challenge(
+                number, release.version, accepted=False, reason=reason, details=details, measures=()
+            )
+        if not isinstance(error, RookeryError):
+            raise
+        raise ChallengerRefusedError(
+            f"version {release.version} cannot be compared with version {number}: {error};"
+            " --force REASON deploys it all the same"
+        ) from error
 
 
 def refuse(version: "ModelVersion", challenge: Challenge, backend: "Backend") -> str:
@@ -157,8 +169,11 @@ def put_live(
     """Deploy a version, try it with real rows, and make it champion; on failure, go back.
 
     Raises:
-        RookeryError: It does not load, does not answer as it should, or the registry refused.
+        RookeryError: It does not take the rows, does not load, does not answer as it should, or
+            the registry refused.
     """
+    # what cannot be tried must not go live
+    records = smoke_records(release, rows)
     before = backend.status().version
     try:
         backend.deploy(release)
@@ -168,21 +183,21 @@ def put_live(
             go_back(backend, release.version)
         raise
     with finishing(f"version {release.version} was live by then"):
-        make_champion(version, release, backend, rows, challenge, force, before)
+        make_champion(version, release, backend, records, challenge, force, before)
 
 
 def make_champion(
     version: "ModelVersion",
     release: "Release",
     backend: "Backend",
-    rows: "pd.DataFrame",
+    records: "list[Record]",
     challenge: Challenge | None,
     force: str,
     before: str | None,
 ) -> None:
     """Try what has just gone live, and say so in the registry; on failure, go back."""
     try:
-        found = f"smoke test: {smoke_test(backend, release, rows)}"
+        found = f"smoke test: {smoke_test(backend, release, records)}"
     except BackendError as error:
         champion = registry.version_by_alias(version.name, registry.CHAMPION)
         if champion and before == release.version == str(champion.version):

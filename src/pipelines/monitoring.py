@@ -108,20 +108,29 @@ class Monitoring(Pipeline):
         """Say what was found, also to a training flow that waits for it on Argo Workflows."""
         print_outcome(self.outcome)
         if self.verdict == "fail":
-            rows = self.outcome["retraining"]["reference_rows"]
-            announce_failure(self.settings.project, rows)
+            announce_failure(self.settings.project, self.outcome["retraining"])
 
 
-def announce_failure(project: str, reference_rows: int) -> None:
+def announce_failure(project: str, retraining: Mapping[str, int]) -> None:
     """Publish the event for which the training flow waits; outside of Argo Workflows, do nothing.
 
     Args:
         project: Name of the project.
-        reference_rows: How many labelled rows can stand for production as it is now.
+        retraining: What `count_labels` returns; with fewer labels than are needed, nothing is
+            published.
     """
-    if "ARGO_WORKFLOW_TEMPLATE" in os.environ:
-        parameters = {"captured": True, "reference_rows": reference_rows}
-        ArgoEvent(f"{project}-monitoring-failed").publish(parameters, ignore_errors=False)
+    if "ARGO_WORKFLOW_TEMPLATE" not in os.environ:
+        return
+    if retraining["labels"] < retraining["needed"]:
+        logger.info(
+            "no training is started: %d rows have labels that no model was trained on, and %d are"
+            " needed",
+            retraining["labels"],
+            retraining["needed"],
+        )
+        return
+    parameters = {"captured": True, "reference_rows": retraining["reference_rows"]}
+    ArgoEvent(f"{project}-monitoring-failed").publish(parameters, ignore_errors=False)
 
 
 def registered_references(project: str) -> "References":

@@ -378,6 +378,47 @@ def test_given_another_schema_then_common_features_and_all_classes_are_compared(
     assert names["recall fourth <b>"] == "not enough data"
 
 
+@pytest.mark.parametrize("late", [True, False], ids=["text to number", "number to text"])
+def test_given_a_feature_that_changed_its_kind_then_rows_that_fit_both_are_compared(
+    contenders, local, reference, capture, schema, make_model, tmp_path, late
+):
+    content = json.loads(schema.model_dump_json())
+    content["features"]["island"] = {"kind": "number", "range": [0, 9]}
+    numbered = Schema.model_validate(content)
+    predictor = Predictor.load(make_model(tmp_path / "numbered", schema=numbered))
+    theirs = reference.assign(island=np.arange(len(reference)) % 3.0)
+    pair = [contenders()[0], Contender("2", predictor, theirs)]
+    first, second = pair if late else pair[::-1]
+    rows = fresh(reference)
+    rows.loc[:209, "island"] = None
+    capture(rows.iloc[:220].reset_index(drop=True), name="text")
+    capture(rows.iloc[:220].assign(island=1.0).reset_index(drop=True), name="number")
+
+    known = challenge.captured_rows(first, second, local, 500)
+    found = compare(first, second, local, SETTINGS)
+
+    assert set(known["id"]) == {f"text-{row}" for row in range(210)}
+    assert {one.rows for one in found.measures if one.name == "log loss"} == {210, len(reference)}
+    assert found.measures[-1].source == "graphs"
+
+
+def test_given_rows_beyond_the_range_of_one_then_they_tell_nothing(
+    contenders, local, reference, capture, schema, make_model, tmp_path
+):
+    content = json.loads(schema.model_dump_json())
+    content["features"]["body_mass_g"]["range"] = [0, 3010]
+    narrow = Schema.model_validate(content)
+    predictor = Predictor.load(make_model(tmp_path / "narrow", schema=narrow))
+    capture(fresh(reference))
+    usual, narrowed = contenders()[0], Contender("2", predictor, reference)
+
+    for first, second in ((usual, narrowed), (narrowed, usual)):
+        known = challenge.captured_rows(first, second, local, 500)
+        # there is one for each seventh of a gram
+        assert len(known) == 71
+        assert known["body_mass_g"].max() <= 3010
+
+
 def test_given_a_release_without_reference_then_it_says_so(release):
     with pytest.raises(challenge.RookeryError, match=r"reference\.parquet: not readable"):
         Contender.load(release("1"))

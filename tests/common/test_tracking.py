@@ -1,8 +1,10 @@
 """Whether MLflow's store answers, and where artifacts go."""
 
+import base64
 import http.server
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -33,6 +35,40 @@ def server(request):
 
 def test_given_a_server_that_answers_then_it_counts_as_reachable(server):
     tracking.require_reachable(server)
+
+
+def test_given_user_and_password_then_they_are_sent_and_no_part_of_the_host(asked):
+    uri, headers = asked
+    tracking.require_reachable(uri.replace("//", "//me:s%2Fcret@"))
+    assert headers == ["Basic " + base64.b64encode(b"me:s/cret").decode()]
+
+
+@pytest.fixture
+def asked():
+    """A server, and the Authorization headers that it was sent."""
+    headers = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            headers.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever).start()
+        yield f"http://127.0.0.1:{listening.server_port}", headers
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("uri", ["http://me:Zq9/Zq9@127.0.0.1:9", "https://me:Zq9@127.0.0.1"])
+def test_given_a_password_then_no_error_shows_it(uri):
+    with pytest.raises(RegistryError, match=r"https?://…@127\.0\.0\.1\S* does not answer") as e:
+        tracking.require_reachable(uri)
+
+    assert "Zq9" not in "".join(traceback.format_exception(e.value))
 
 
 def test_given_a_file_that_is_not_there_then_mlflow_may_make_it(tmp_path):

@@ -10,11 +10,12 @@ import pytest
 import requests
 
 from common import registry
+from common.smoke import smoke_records
 from inference import launcher
 from inference.backend import Release
 from inference.errors import BackendError
 from inference.local import ARTIFACTS
-from pipelines.deployment import make_champion
+from pipelines.deployment import make_champion, put_live, run_challenge
 
 pytestmark = pytest.mark.integration
 
@@ -160,28 +161,69 @@ def test_given_a_smoke_test_that_fails_then_only_what_was_not_champion_goes_back
     deployments, release, reference, monkeypatch
 ):
     deployments.workshop.enter(monkeypatch)
-    backend, rows = deployments.workshop.backend, reference.head(20)
+    backend = deployments.workshop.backend
 
-    def put_live(number: str, answers_as: str) -> None:
+    def go_live(number: str, answers_as: str) -> None:
         version = registry.numbered("penguins", number)
         backend_release = Release(number, str(version.run_id), release(number).path)
         expected = Release(number, str(version.run_id), release(answers_as).path)
+        records = smoke_records(expected, reference.head(20))
         before = backend.status().version
         backend.deploy(backend_release)
-        make_champion(version, expected, backend, rows, None, "", before)
+        make_champion(version, expected, backend, records, None, "", before)
 
     for _ in range(3):
         deployments.register()
-    put_live("1", "1")
-    put_live("2", "2")
+    go_live("1", "1")
+    go_live("2", "2")
     with pytest.raises(
         BackendError, match=r"version 2 failed .*; it was champion before, and goes"
     ):
-        put_live("2", "1")
+        go_live("2", "1")
     assert deployments.live() == "2"
     with pytest.raises(BackendError, match=r"version 3 failed .*; version 2 serves again"):
-        put_live("3", "1")
+        go_live("3", "1")
     assert deployments.live() == "2"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda rows: rows.assign(body_mass_g=1e5), lambda rows: rows.drop(columns="sex")],
+    ids=["range", "feature"],
+)
+def test_given_rows_that_the_version_does_not_take_then_nothing_is_swapped_in(
+    deployments, release, reference, monkeypatch, change
+):
+    deployments.workshop.enter(monkeypatch)
+    backend, version = deployments.workshop.backend, deployments.register()
+    expected = Release("1", str(version.run_id), release("1").path)
+
+    with pytest.raises(BackendError, match=r"version 1 failed its smoke test before it went live"):
+        put_live(version, expected, backend, change(reference.head(20)), None, "")
+
+    assert backend.status().version is None
+    assert registry.aliases("penguins") == {"challenger": "1"}
+
+
+def test_given_an_error_of_the_comparison_that_nobody_foresaw_then_only_force_goes_on(
+    deployments, tmp_path
+):
+    class Broken:
+        def load(self, *_, **__):
+            raise ValueError("no number: 'Biscoe'")
+
+    champion, challenger = deployments.register(), deployments.register()
+    release = registry.download(challenger, tmp_path / "challenger")
+    promotion = deployments.workshop.settings.promotion
+
+    with pytest.raises(ValueError, match="no number"):
+        run_challenge(release, champion, Broken(), promotion, forced=False)
+    found = run_challenge(release, champion, Broken(), promotion, forced=True)
+
+    assert not found.accepted
+    assert found.sentence.startswith(
+        "version 2 was not compared with version 1: ValueError: no number: 'Biscoe'"
+    )
 
 
 def test_given_no_common_row_or_no_files_then_only_force_deploys(deployments, mlflow_store):

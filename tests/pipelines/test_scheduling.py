@@ -179,9 +179,15 @@ def test_what_tasks_would_not_find_is_said_before_they_leave(
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("template", [None, "monitoring"])
-def test_a_failed_verdict_is_published_where_a_scheduler_runs(template):
+@pytest.mark.parametrize(
+    ("template", "labels", "published"),
+    [(None, 200, 0), ("monitoring", 200, 1), ("monitoring", 199, 0)],
+)
+def test_a_failed_verdict_is_published_where_a_scheduler_runs_and_training_is_worth_while(
+    template, labels, published
+):
     events = []
+    retraining = {"labels": labels, "needed": 200, "reference_rows": 9}
 
     class Webhook(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -197,7 +203,7 @@ def test_a_failed_verdict_is_published_where_a_scheduler_runs(template):
                 [
                     sys.executable,
                     "-c",
-                    "from pipelines import monitoring as m; m.announce_failure('p', 9)",
+                    f"from pipelines import monitoring as m; m.announce_failure('p', {retraining})",
                 ],
                 env={
                     **os.environ,
@@ -210,7 +216,7 @@ def test_a_failed_verdict_is_published_where_a_scheduler_runs(template):
             server.shutdown()
             thread.join()
 
-    assert len(events) == (1 if template else 0)
+    assert len(events) == published
     for event in events:
         assert event["name"] == "p-monitoring-failed"
         assert event["payload"]["captured"] is True
