@@ -24,7 +24,10 @@ def _nobodys_model(monkeypatch):
 
 
 class Scripted(BaseLlm):
-    """A model that says what a test has it say: text, a structured answer, or (tool, arguments)."""
+    """A model that says what a test has it say: text, a structured answer, (tool, arguments).
+
+    A test may also have it give a whole response.
+    """
 
     model: str = "scripted"
     reply: Callable[[LlmRequest], Any] = Field(exclude=True)
@@ -38,8 +41,8 @@ class Scripted(BaseLlm):
     async def generate_content_async(self, llm_request, **_):
         self.seen.append(llm_request)
         said = self.reply(llm_request)
-        if said is None:
-            yield LlmResponse()
+        if said is None or isinstance(said, LlmResponse):
+            yield said or LlmResponse()
             return
         if isinstance(said, tuple):
             part = types.Part.from_function_call(name=said[0], args=said[1])

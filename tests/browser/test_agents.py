@@ -129,6 +129,8 @@ def test_a_question_gets_an_answer_with_its_references(open_app):
     expect(page.locator("li", has_text="docs/birds.md: Birds > Feeding").last).to_be_visible()
     footer = page.get_by_text("Answered by embedded/rules (rules, not an LLM).").last
     expect(footer).to_be_visible()
+    # by the last node alone, which has it checked
+    expect(page.locator("p", has_text="Penguins eat krill and small fish. [1]")).to_have_count(1)
 
 
 def test_a_game_is_played_and_counted(open_app):

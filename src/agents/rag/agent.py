@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.adk import Event, Workflow
 from google.adk.agents import LlmAgent
+from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.context import Context
 from google.adk.apps import App
 from google.adk.events import EventActions
-from google.adk.models import BaseLlm
+from google.adk.models import BaseLlm, LlmResponse
 from google.adk.tools import ToolContext
 from google.genai import types
 
@@ -48,6 +49,28 @@ def search_index(query: str, count: int) -> "Sequence[Passage]":
     from common.retrieval import index_folder  # noqa: PLC0415 - see load_index
 
     return load_index(index_folder()).search(query, count)
+
+
+def withhold(callback_context: CallbackContext, llm_response: LlmResponse) -> LlmResponse:
+    """Keep what a model wrote for the next node, and let through its calls of tools alone.
+
+    The page renders each event as it comes, and loads the images in it.
+    """
+    parts = (llm_response.content and llm_response.content.parts) or []
+    callback_context.state[f"temp:{callback_context.agent_name}"] = "".join(
+        part.text or "" for part in parts if not part.thought
+    )
+    calls = [
+        types.Part(function_call=part.function_call, thought_signature=part.thought_signature)
+        for part in parts
+        if part.function_call
+    ]
+    # without its reason to finish: ADK calls an answer without text an error
+    return LlmResponse(
+        content=types.Content(role="model", parts=calls),
+        error_code=llm_response.error_code,
+        error_message=llm_response.error_message,
+    )
 
 
 def create_workflow(search: Search = search_index, model: str | BaseLlm | None = None) -> Workflow:
@@ -100,13 +123,15 @@ def create_workflow(search: Search = search_index, model: str | BaseLlm | None =
             " without the tool."
         ),
         tools=[retrieve],
+        after_model_callback=withhold,
     )
 
-    def check_citations(ctx: Context, node_input: str | None = None) -> Event:
+    def check_citations(ctx: Context) -> Event:
         """Remove what no retrieved passage bears out; with nothing left, refuse."""
         state = ctx.state
         passages = state.get("temp:passages", [])
-        checked = citations.check(node_input or "", passages, state["question"])
+        said = state.get("temp:retriever", "")
+        checked = citations.check(said, passages, state["question"])
         answer = citations.with_references(checked, name)
         found = asdict(checked) | {"answer": answer, "model": name}
         return Event(output=answer, actions=EventActions(state_delta=found))
@@ -119,12 +144,13 @@ def create_workflow(search: Search = search_index, model: str | BaseLlm | None =
             "Turn the Markdown of the message into a fragment of HTML, without links. Change no"
             " word, and add none."
         ),
+        after_model_callback=withhold,
     )
 
-    def sanitise(ctx: Context, node_input: str | None = None) -> Event:
+    def sanitise(ctx: Context) -> Event:
         """Let through the tags that an answer needs, and the words that were checked."""
         answer = ctx.state["answer"]
-        html = sanitising.sanitise(node_input or "", answer)
+        html = sanitising.sanitise(ctx.state.get("temp:formatter", ""), answer)
         content = types.Content(role="model", parts=[types.Part(text=answer)])
         return Event(content=content, actions=EventActions(state_delta={"html": html}))
 

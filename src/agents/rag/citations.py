@@ -22,7 +22,11 @@ ACTIVE = re.compile(
     r"|(?P<link>\](?=\()|^\s*\[[^\[\]]*\](?=:))|(?P<tag><)",
     re.MULTILINE,
 )
-FENCE = re.compile(r"^\s*(```|~~~)")
+# With a backtick after it, it is text for CommonMark, and can hold an image. Of what else stands
+# there only the language is kept.
+FENCE = re.compile(r"^( {0,3}(```|~~~))[ \t]*([\w+#-]*)[^`\n]*$", re.MULTILINE)
+# What a parser makes of Markdown that loads something or leads somewhere.
+LIVE = {"image", "link_open", "html_inline", "html_block"}
 # What begins a block of its own: an item, a heading, a quotation, a row of a table.
 ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)]|#{1,6}|>|\|)(?:\s|$|(?<=\|))")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?!\[)")
@@ -74,7 +78,7 @@ def check(answer: str, passages: Sequence[Passage], question: str) -> Checked:
     if len(question) > MAX_QUESTION:
         return refuse(f"the question has {len(question):,} characters; ask it in {MAX_QUESTION:,}")
     if is_small_talk(question) and not passages:
-        text = plain(CITATION.sub("", answer)).strip()[:MAX_TALK]
+        text = inert(plain(CITATION.sub("", answer)).strip()[:MAX_TALK])
         return Checked("talk", text or "Hello. Ask me something about the documents.")
     if not passages or answer.strip().strip(".*`") == NOTHING:
         return refuse(missing(question, passages))
@@ -87,7 +91,8 @@ def check(answer: str, passages: Sequence[Passage], question: str) -> Checked:
         return refuse(reason, removed)
     references = [passages[number - 1] | {"number": new} for number, new in numbers.items()]
     text = "\n".join(text for text in kept if text is not None)
-    return Checked("answered", re.sub(r"\n{3,}", "\n\n", text).strip(), references, removed)
+    text = inert(re.sub(r"\n{3,}", "\n\n", text).strip())
+    return Checked("answered", text, references, removed)
 
 
 def refuse(reason: str, removed: Iterable[str] = ()) -> Checked:
@@ -137,14 +142,14 @@ def blocks(answer: str) -> Iterator[list[str]]:
         mark = FENCE.match(line)
         if fence:
             block.append(line)
-            if mark and mark[1] == fence:
+            if mark and line.strip() == fence:
                 yield block
                 block, fence = [], ""
         elif mark or ITEM.match(line) or not line.strip() or (block and not block[0].strip()):
             if block:
                 yield block
             block = [line]
-            fence = mark[1] if mark else ""
+            fence = mark[2] if mark else ""
         else:
             block.append(line)
     if block:
@@ -164,11 +169,11 @@ def check_block(
             added.
         removed: What is removed is added.
     """
-    if FENCE.match(block[0]):
+    if mark := FENCE.match(block[0]):
         told = text_of(passages)
         lacking = [line for line in block[1:-1] if " ".join(line.split()) not in told]
         removed += lacking
-        return None if lacking else "\n".join(block)
+        return None if lacking else "\n".join([f"{mark[1]}{mark[3]}", *block[1:]])
     text = "\n".join(block)
     if not text.strip():
         return text
@@ -220,6 +225,22 @@ def plain(markdown: str) -> str:
     return ACTIVE.sub(replace, markdown)
 
 
+def inert(markdown: str) -> str:
+    """Make text of every bracket and tag, should a link, an image or a tag be left.
+
+    `plain` may take for code what is none, since each link that it removes can hold a backtick.
+    """
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - only few processes need it
+
+    found: dict[str, Any] = {}
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown, found)
+    kinds = {each.type for token in tokens for each in (token, *(token.children or ()))}
+    if not kinds & LIVE and not found.get("references"):
+        return markdown
+    # not by backslashes, which one before them would undo
+    return markdown.replace("[", "&#91;").replace("<", "&lt;")
+
+
 def with_references(checked: Checked, model: str) -> str:
     """Return an answer in Markdown with its references and who wrote it."""
     parts = [checked.text]
@@ -229,4 +250,4 @@ def with_references(checked: Checked, model: str) -> str:
             for passage in checked.references
         ]
         parts += ["References:", "\n".join(lines)]
-    return "\n\n".join([*parts, f"*Answered by {model}.*"])
+    return inert("\n\n".join([*parts, f"*Answered by {model}.*"]))

