@@ -60,9 +60,10 @@ class News:
 
 
 def split(text: str) -> list[str]:
-    """Return the URLs in a text, where spaces stand between them, or commas."""
+    """Return the URLs in a text, each once, where spaces stand between them, or commas."""
     # a URL may hold commas itself, but none is followed by the scheme of another one
-    return [url for url in re.split(r"[\s,]+(?=[\w+.-]+://)|\s+", text.strip(" ,\t\n")) if url]
+    urls = re.split(r"[\s,]+(?=[\w+.-]+://)|\s+", text.strip(" ,\t\n"))
+    return list(dict.fromkeys(filter(None, urls)))
 
 
 def digest(url: str) -> str:
@@ -118,7 +119,7 @@ def tell(
         place, scheme = urls.index(delivery.url) + 1, find_scheme(delivery.url)
         problems.append(f"{URLS}, target {place} ({scheme}): {problem}; the next run tries again")
         if key not in told:
-            del now[key]
+            now.pop(key, None)
     return now, problems
 
 

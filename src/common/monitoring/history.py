@@ -98,25 +98,27 @@ def metrics(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the figures of the checks, by names that MLflow takes.
 
     A name is that of the check, with the column behind a slash; the ends of an interval have
-    `:low` and `:high` behind it. Where two names are the same for MLflow, the later one gets a
-    number.
+    `:low` and `:high` behind it.
     """
-    names = tracking.numbered(name for name, _ in named(checks))
-    return {
-        name + end: figure
-        for name, (_, figures) in zip(names, named(checks), strict=True)
-        for end, figure in figures.items()
-        if math.isfinite(figure)
-    }
-
-
-def named(checks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the name of each check that has a figure, and its figures by their endings."""
-    for check in checks:
+    found: dict[str, float] = {}
+    for name, check in named(checks):
         if check["figure"] is None:
             continue
-        name = tracking.metric_name(*filter(None, (check["name"], check["column"])))
-        figures = {"": check["figure"]}
+        found[name] = check["figure"]
         if interval := check.get("interval"):
-            figures |= dict(zip((":low", ":high"), interval, strict=True))
-        yield name, figures
+            found |= zip((f"{name}:low", f"{name}:high"), interval, strict=True)
+    return {name: figure for name, figure in found.items() if math.isfinite(figure)}
+
+
+def named(
+    checks: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return each check with its name among metrics.
+
+    Where two names are the same for MLflow, the later one gets a number; one without a figure
+    counts as well, so that a column has the same name in every run.
+    """
+    names = (
+        tracking.metric_name(*filter(None, (check["name"], check["column"]))) for check in checks
+    )
+    return zip(tracking.numbered(names), checks, strict=True)

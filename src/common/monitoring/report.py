@@ -201,18 +201,22 @@ def is_known(check: Check) -> bool:
 
 def drift_lines(checks: Sequence[Check], runs: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the distance of each column over time, those nearest to their limit first."""
-    known = sorted(
-        drift_checks(checks),
-        key=lambda check: check["figure"] / (check["limit"] or math.inf),
-        reverse=True,
-    )
-    return [line(check, runs, score=False) for check in known[:SHOWN_COLUMNS]]
+    known = [
+        (name, check)
+        for name, check in history.named(checks)
+        if group(check) == "drift" and is_known(check)
+    ]
+    known.sort(key=lambda one: one[1]["figure"] / (one[1]["limit"] or math.inf), reverse=True)
+    return [line(name, check, runs, score=False) for name, check in known[:SHOWN_COLUMNS]]
 
 
 def score_lines(checks: Sequence[Check], runs: Sequence[Check]) -> list[dict[str, Any]]:
     """Return every score of all rows over time."""
-    known = [c for c in checks if group(c) in ("quality", "estimated") and not c["column"]]
-    return [line(check, runs, score=is_share(check)) for check in known if is_known(check)]
+    return [
+        line(name, check, runs, score=is_share(check))
+        for name, check in history.named(checks)
+        if group(check) in ("quality", "estimated") and not check["column"] and is_known(check)
+    ]
 
 
 def is_share(check: Check) -> bool:
@@ -220,9 +224,15 @@ def is_share(check: Check) -> bool:
     return group(check) == "estimated" or check["name"] in ("accuracy", "macro F1", "recall")
 
 
-def line(check: Check, runs: Sequence[Check], *, score: bool) -> dict[str, Any]:
-    """Return a check's figure over time, with a title."""
-    name = next(iter(history.metrics([check])))
+def line(name: str, check: Check, runs: Sequence[Check], *, score: bool) -> dict[str, Any]:
+    """Return a check's figure over time, with a title.
+
+    Args:
+        name: The check's among metrics; see `history.named`.
+        check: What came of it now.
+        runs: Earlier runs, and this one as the last.
+        score: Whether 1 is best.
+    """
     *past, now = runs
     readings = [
         Reading(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from common import ROOT
 
@@ -60,9 +61,8 @@ def add(
         snapshots: Evidently's reports, by their names.
     """
     from evidently.sdk.models import ProjectModel  # noqa: PLC0415 - 8 s
-    from evidently.ui.workspace import Workspace  # noqa: PLC0415
 
-    workspace = Workspace.create(str(folder))
+    workspace = open_workspace(folder)
     project = uuid.uuid5(NAMES, outcome["project"])
     if workspace.get_project(project) is None:
         workspace.add_project(ProjectModel(id=project, name=outcome["project"]))
@@ -78,6 +78,32 @@ def add(
         identity = (uuid.uuid5 if name == CHECKS else uuid.uuid3)(project, f"{run} {name}")
         workspace.state.write_snapshot(project, identity, model)
     remove_old(folder / str(project) / "snapshots")
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """Open the workspace, so that what is written to it is there whole or not at all.
+
+    Evidently writes in place, and its UI does not start where one file is torn.
+    """
+    from evidently.ui.workspace import Workspace  # noqa: PLC0415 - 8 s
+
+    from common.streams import replacing  # noqa: PLC0415 - pyarrow
+
+    workspace = Workspace.create(str(folder))
+    location = workspace.state.location
+    in_place = location.open
+
+    @contextmanager
+    def open_whole(path: str, mode: str = "r") -> Iterator[IO[str]]:
+        if mode == "r":
+            with in_place(path, mode) as file:
+                yield file
+            return
+        with replacing(folder / path) as part, part.open(mode, encoding="utf-8") as file:
+            yield file
+
+    location.open = open_whole
+    return workspace
 
 
 def remove_old(folder: Path) -> None:

@@ -128,6 +128,13 @@ def test_given_a_target_that_refuses_then_only_it_is_told_again(hook):
     assert problems[0].endswith("; the next run tries again")
 
 
+def test_given_a_target_that_is_named_twice_and_is_down_then_it_is_only_said():
+    told, problems = alerts.tell(["json://127.0.0.1:1/"] * 2, news("fail"), {})
+
+    assert told == {}
+    assert set(problems) == {problems[0]}
+
+
 def test_given_a_failed_delivery_of_a_later_verdict_then_the_older_one_is_what_it_heard(hook):
     told, _ = alerts.tell([hook.url()], news("fail"), {})
     hook.status = 500
@@ -201,6 +208,7 @@ def test_many_sentences_are_cut_short(hook):
         ("json://a/ json://b/", ["json://a/", "json://b/"]),
         ("json://a/,json://b/ , xml://c", ["json://a/", "json://b/", "xml://c"]),
         ("mailto://u:p@h?to=a@x,b@y,json://b", ["mailto://u:p@h?to=a@x,b@y", "json://b"]),
+        ("json://a json://b, json://a", ["json://a", "json://b"]),
     ],
 )
 def test_urls_stand_apart_by_spaces_or_commas(text, expected):

@@ -74,6 +74,11 @@ def test_figures_whose_names_mlflow_cannot_tell_apart_are_all_kept():
     assert history.metrics(checks) == {"drift/a_b": 0, "drift/a_b 2": 1, "drift/a_b 3": 2}
 
 
+def test_a_column_keeps_its_name_where_another_has_no_figure():
+    checks = [check("drift", None, "a/b"), check("drift", 1.0, "a_b")]
+    assert history.metrics(checks) == {"drift/a_b 2": 1}
+
+
 @pytest.mark.integration
 def test_given_no_runs_then_there_is_no_past(client):
     assert history.past("penguins", 10) == []

@@ -123,6 +123,23 @@ def test_given_earlier_runs_then_every_column_and_score_is_drawn_over_time(
     assert "2026-01-06 00:00 UTC, version 1:" in seen.text
 
 
+def test_given_columns_that_mlflow_cannot_tell_apart_then_each_has_its_own_past(
+    show, make_window, draw, schema, reference
+):
+    names = {"culmen_length_mm": "price/kg", "body_mass_g": "price_kg"}
+    table = reference.rename(columns=names)
+    features = {names.get(name, name): one for name, one in schema.features.items()}
+    changed = Schema(target="species", classes=schema.classes, features=features)
+    window = make_window(draw(150, table=table), reference=table, schema=changed)
+    past = {"time": NOW.isoformat(), "version": "1", "verdict": "pass"}
+    past["metrics"] = {"drift/price_kg": 0.111, "drift/price_kg 2": 0.222}
+
+    drawn = show(window, past=[past]).pictures
+
+    for name, before in (("price/kg", 0.111), ("price_kg", 0.222)):
+        assert any(text.startswith(f"{name} over 2 runs: {before} at first") for text in drawn)
+
+
 def test_given_no_earlier_run_then_it_says_so_instead_of_drawing(show, make_window, draw):
     seen = show(make_window(draw(300)))
 

@@ -1,6 +1,8 @@
 """The workspace, read back as Evidently's own UI reads it."""
 
 import asyncio
+import errno
+import json
 import os
 import uuid
 from pathlib import Path
@@ -130,6 +132,32 @@ def test_a_repeated_run_replaces_what_it_added(tmp_path, snapshots):
         workspace.add(tmp_path, "1", outcome(verdict), snapshots)
     assert series(tmp_path, "verdict") == {"": [3.0]}
     assert len(list(tmp_path.glob("*/snapshots/*"))) == 4
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_given_a_write_that_breaks_off_then_the_ui_starts_and_the_run_can_be_repeated(
+    tmp_path, monkeypatch, runs
+):
+    for run in range(runs):
+        workspace.add(tmp_path, str(run), outcome("pass"), {})
+
+    def break_off(content, file, **options):
+        text = json.dumps(content, **options)
+        file.write(text[: len(text) // 2])
+        file.flush()
+        # what there would be, were the process killed now
+        assert len(read(tmp_path)[0].projects) == runs
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", break_off)
+        with pytest.raises(OSError, match="No space left"):
+            workspace.add(tmp_path, "last", outcome("fail"), {})
+    assert len(read(tmp_path)[0].projects) == runs
+    assert list(tmp_path.rglob("*.part")) == []
+
+    workspace.add(tmp_path, "last", outcome("fail"), {})
+    assert series(tmp_path, "verdict") == {"": [1.0] * runs + [3.0]}
 
 
 def test_panels_are_placed_once_and_peoples_own_stay(tmp_path):
