@@ -11,6 +11,7 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from common.interruption import hide_trace
+from inference.variables import replaced_by_shells
 
 # Without this line, Metaflow leaves this package behind when it sends a flow's code away.
 METAFLOW_PACKAGE_POLICY = "include"
@@ -41,6 +42,11 @@ def env_file() -> Path:
 def prepare_environment() -> None:
     """Read .env, and give Metaflow and the libraries the variables that a bare machine lacks."""
     try:
+        if env_file().is_file() and (names := replaced_by_shells(env_file())):
+            raise SystemExit(
+                f"error: {env_file()}: {', '.join(names)}: a value with a $ must stand between"
+                " single quotes, for just and shells would replace what follows it"
+            )
         load_dotenv(env_file())
     except (OSError, UnicodeDecodeError) as error:
         # this runs at an import, before anything could turn an error into a line

@@ -127,7 +127,9 @@ def whole_number(name: str, default: int | None = None) -> int:
 
 def cores(limit: Path = CPU_LIMIT) -> int:
     """Return how many cores this container may use, which can be fewer than the machine has."""
-    allowed = len(os.sched_getaffinity(0))
+    # macOS knows no affinity
+    affinity = getattr(os, "sched_getaffinity", None)
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
         quota, period = limit.read_text(encoding="ascii").split()
     except FileNotFoundError:

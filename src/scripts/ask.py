@@ -22,7 +22,13 @@ def agree(what: str, *, agreed: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError(f"nobody is there to ask; {AGREED} does it without asking")
-    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input("Go on? [y/N] ")
+    except EOFError:
+        # Ctrl-D, which leaves the cursor in the line of the question
+        print()
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise ConfigurationError("nothing was done")
 
 

@@ -48,9 +48,11 @@ def setup(
         cloudformation = account.client("cloudformation")
         stack = aws_stacks.describe(cloudformation, PROJECT)
         require_same_user(stack, user)
-        agree(plan_of_setup(account, user, local, new=stack is None), agreed=yes)
         known = aws_stacks.parameters(stack or {}).get("Endpoint")
         endpoint = os.environ.get("ENDPOINT_NAME") or known or ENDPOINT
+        if endpoint != known:
+            aws_removal.require_no_endpoint(account, stack)
+        agree(plan_of_setup(account, user, local, new=stack is None), agreed=yes)
         found = aws_stacks.deploy(
             cloudformation,
             PROJECT,
@@ -140,8 +142,10 @@ def teardown(
         if pair:
             things.append(f"  key pair {pair}, and {pem}")
         written = access(account, stacks[PROJECT])
-        edits = local.without(written)
+        place = (account.number, account.region)
+        edits = local.without(written, *place)
         things += [f"  what was written into {edit.path}" for edit in edits]
+        things += what_stays(account, local, alone=not things)
         if not things:
             print(f"{account}\nthere is nothing to remove")
             return
@@ -157,11 +161,27 @@ def teardown(
                 account.client("ec2").delete_key_pair(KeyName=pair)
             pem.unlink(missing_ok=True)
         # somebody may have changed them meanwhile
-        edits = aws_local.Files.open().without(written)
+        edits = aws_local.Files.open().without(written, *place)
         for path in aws_files.commit(edits):
             print(f"{path}: what setup wrote is gone")
         aws_files.forget(edits)
         print("all removed")
+
+
+def what_stays(account: Account, local: aws_local.Files, *, alone: bool) -> list[str]:
+    """Say that the files stay, where they lead to another account or region.
+
+    Raises:
+        ConfigurationError: There is nothing else either: another place was meant.
+    """
+    others = " and ".join(local.others(account.number, account.region))
+    if others and alone:
+        raise ConfigurationError(
+            f"account {account.number}, region {account.region}: there is nothing to remove;"
+            f" profile {aws_local.PROFILE} and .env lead to {others}: give that region, and in"
+            " AWS_PROFILE an administrator of that account"
+        )
+    return [f"leaves profiles and variables as they are: they lead to {others}"] if others else []
 
 
 @app.command()

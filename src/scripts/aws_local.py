@@ -1,6 +1,7 @@
 """What `aws-setup` and `aws-mlflow` write on this machine: profiles, variables, settings."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ PROJECT, MLFLOW = "rookery", "rookery-mlflow"
 # Who works with the project: the role, taken by the user whose key is in the other profile.
 PROFILE, USER_PROFILE = PROJECT, f"{PROJECT}-user"
 PROFILES = (PROFILE, USER_PROFILE)
+ROLE = re.compile(r"arn:[^:]*:iam::(\d+):role/")
 KEY_NAMES: tuple[str, str] = ("aws_access_key_id", "aws_secret_access_key")
 TAG = "latest"
 # of .env, written by `aws-mlflow`
@@ -176,12 +178,28 @@ class Files:
         values |= {name: account[name] for name in MLFLOW_NAMES if name not in values}
         return self._commit(self.env.to(aws_files.set_variables(self.env.text, values)))
 
-    def without(self, access: Access | None) -> list[Edit]:
+    def others(self, number: str, region: str) -> list[str]:
+        """Name the accounts and regions but this one that profile and variables lead to."""
+        role, current = aws_files.section(self.config.text, f"profile {PROFILE}"), self._variables
+        found = []
+        if self.config.touched:
+            found.append((role.get("role_arn"), role.get("region")))
+        if current.get("AWS_PROFILE") == PROFILE:
+            found.append((current.get("SAGEMAKER_ROLE"), current.get("AWS_REGION")))
+        # what is not known is no other place
+        places = {(owner(arn or "") or number, where or region) for arn, where in found}
+        return [f"account {a}, region {r}" for a, r in sorted(places - {(number, region)})]
+
+    def without(self, access: Access | None, number: str, region: str) -> list[Edit]:
         """Return what takes out again what was written, where it still says the same.
 
         Args:
             access: What was written; None where the stack is gone, and names have to do.
+            number: The account of that stack; where the files lead to another one, they stay.
+            region: Its region; likewise.
         """
+        if self.others(number, region):
+            return []
         current, values = self._variables, dict[str, str | None]()
         if current.get("MLFLOW_SECRET") == MLFLOW:
             values |= dict.fromkeys(MLFLOW_NAMES)
@@ -227,3 +245,9 @@ class Files:
             f"{path} is written{note if path == self.env.path else ''}"
             for path in aws_files.commit(edits)
         ]
+
+
+def owner(arn: str) -> str | None:
+    """Return the account of a role."""
+    found = ROLE.match(arn)
+    return found[1] if found else None

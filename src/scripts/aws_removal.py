@@ -25,7 +25,8 @@ def require_no_endpoint(account: Account, stack: Mapping[str, Any] | None) -> No
         names = {one["EndpointName"] for page in pages for one in page["Endpoints"]}
     if name in names:
         raise ConfigurationError(
-            f"endpoint {name} is still there, and billed; run `just sagemaker-delete` first"
+            f"endpoint {name} is still there, and billed; run"
+            f" `ENDPOINT_NAME={name} just sagemaker-delete` first"
         )
 
 

@@ -246,6 +246,8 @@ def check_variables(root: Path, file: Path) -> Iterator[Finding]:
         return
     from dotenv.parser import parse_stream  # noqa: PLC0415 - it may be missing
 
+    from inference.variables import replaced_by_shells  # noqa: PLC0415 - so may what it imports
+
     with file.open(encoding="utf-8") as stream:
         bindings = list(parse_stream(stream))
     wrong = [
@@ -258,6 +260,10 @@ def check_variables(root: Path, file: Path) -> Iterator[Finding]:
     if wrong:
         told = f"{file}, line {', '.join(wrong)}: not NAME=value, so that no recipe runs"
         yield Finding(".env", "fail", told, "put a value with spaces into quotes")
+        return
+    if replaced := replaced_by_shells(file):
+        told = f"{', '.join(replaced)}: just and shells replace a $ and what follows it"
+        yield Finding(".env", "fail", told, "put the value between single quotes")
         return
     known = set(NAME.findall((root / ".env.example").read_text(encoding="utf-8")))
     names = [binding.key for binding in bindings if binding.key]

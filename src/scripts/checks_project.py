@@ -9,10 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPException
 from pathlib import Path
 
 from common import ROOT
-from common.registry import without_password
+from common.registry import make_request, without_password
 from common.settings import Settings
 from inference.errors import BackendError, RookeryError
 from inference.local import Local
@@ -172,14 +173,15 @@ def get(url: str) -> tuple[int, str]:
     """Ask without a proxy; return (HTTP status, body), or (0, reason) where nothing answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=ANSWER_SECONDS) as answer:
+        with opener.open(make_request(url), timeout=ANSWER_SECONDS) as answer:
             return answer.status, answer.read(100_000).decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, ""
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return 0, str(getattr(error, "reason", error))
-    except Exception as error:  # noqa: BLE001 - http.client's, where something else than HTTP answers
-        return 0, f"not HTTP: {type(error).__name__}"
+    except (HTTPException, ValueError) as error:
+        # whose text may hold a password
+        return 0, f"no address, or not HTTP: {type(error).__name__}"
 
 
 def check_captures(settings: Settings) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Look at a CSV file, and write the config file of a project that predicts one of its columns."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,8 +41,10 @@ def new_project(
     with one_line_errors():
         file = config_file(name, folder, force=force)
         text, notes = describe(name, data.absolute(), target, free_port(folder, file))
+        # what is described is this file, not one that stands in for it
+        os.environ["DATASET"] = ""
         loaded = settings.parse(text, str(file))
-        table = read_table(loaded.dataset, data.absolute())
+        table = read_table(loaded.dataset)
         try:
             file.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -82,8 +85,14 @@ def describe(name: str, data: Path, target: str, port: int) -> tuple[str, list[s
         The file's text, and what its reader should know besides.
 
     Raises:
-        DatasetError: The file is no such table, or the column cannot be predicted.
+        DatasetError: The file is no such table, its path cannot stand in a config file, or the
+            column cannot be predicted.
     """
+    path = data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
+    if "}" in str(path):
+        raise DatasetError(
+            f"{data}: a }} ends a variable of the config file; rename the file, or its folder"
+        )
     lines, _ = read_lines(str(data))
     (_, header), *body = lines
     require_column_names(header, str(data))
@@ -105,7 +114,7 @@ def describe(name: str, data: Path, target: str, port: int) -> tuple[str, list[s
         raise DatasetError(f"{data}: no column can be predicted from; {reasons(columns)}")
     notes = [f"left out: {one.name}, {one.note}" for one in columns if not one.kind]
     notes += [f"left out: {count} rows of class {one!r}, too few" for one, count in rare.items()]
-    path = data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
+    default = one_line(f"${{DATASET:-{escaped(str(path))}}}")
     rows = sum(counts[one] for one in classes)
     lost = 1 - rows / len(body)
     text = "\n".join(
@@ -115,7 +124,7 @@ def describe(name: str, data: Path, target: str, port: int) -> tuple[str, list[s
             f"project: {name}",
             "",
             "dataset:",
-            f"  path: ${{DATASET:-{escaped(str(path))}}}",
+            f"  path: {default}",
             f"  target: {scalar(target)}",
             f"  {comment(', '.join(f'{one}: {counts[one]}' for one in classes))}",
             f"  classes: {sequence(classes)}",
@@ -218,11 +227,16 @@ def training_lines(rows: int, commonest: float) -> list[str]:
 def scalar(value: str | None, *, key: bool = False) -> str:
     """Return a text as YAML writes it on one line; variables are no variables in it."""
     text = (value or "") if key else escaped(value or "")
-    written = yaml.safe_dump(text, allow_unicode=True, width=float("inf")).removesuffix("...\n")
+    plain = one_line(text)
     # such as a colon or comma, which mean something within brackets
-    plain = written.strip()
     risky = set(plain) & set(",[]{}:#&*!|>%@`") and plain[0] not in "'\""
     return f"'{plain.replace(chr(39), 2 * chr(39))}'" if risky else plain
+
+
+def one_line(text: str) -> str:
+    """Return a text as YAML writes it on one line outside of brackets."""
+    written = yaml.safe_dump(text, allow_unicode=True, width=float("inf"))
+    return written.removesuffix("...\n").strip()
 
 
 def comment(text: str) -> str:

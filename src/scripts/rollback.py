@@ -18,6 +18,7 @@ from inference.backend import Backend, Status
 from inference.errors import BackendError, InvalidRecordsError, RegistryError, RookeryError
 from inference.local import ARTIFACTS
 from inference.predictor import SCHEMA
+from inference.sagemaker import Sagemaker
 from inference.schema import Record, Schema, to_records
 from scripts.command_line import CONFIG_HELP, one_line_errors, show_progress
 
@@ -115,6 +116,7 @@ def make_plan(project: str, backend: Backend, to: str | None, reason: str | None
 
     Raises:
         RegistryError: There is none, it is live already, or it never was.
+        BackendError: An endpoint would have to be created for it.
     """
     champion = registry.champion(project)
     target = registry.numbered(project, to) if to else None
@@ -125,6 +127,12 @@ def make_plan(project: str, backend: Backend, to: str | None, reason: str | None
             " one, and `just history` shows which there are"
         )
     number, status = str(target.version), backend.status()
+    if isinstance(backend, Sagemaker) and status.version is None:
+        # billed from then on, and nobody was asked
+        raise BackendError(
+            f"endpoint {status.target} serves nothing (state {status.state}), so there is nothing"
+            " to roll back; `just sagemaker-deploy` creates it"
+        )
     if number == str(champion.version) == status.version:
         raise RegistryError(f"version {number} is champion and served already")
     if not registry.was_live(target) and not reason:
@@ -184,8 +192,9 @@ def smoke(backend: Backend, schema: Schema, version: str) -> None:
 
 def last_record(backend: Backend, schema: Schema) -> Record:
     """Return the newest captured row that this schema allows, else a row of missing values."""
-    rows = backend.load(schema, 1)
-    with suppress(InvalidRecordsError):
+    # a damaged store of captures must not keep a version from going back
+    with suppress(BackendError, InvalidRecordsError):
+        rows = backend.load(schema, 1)
         if records := schema.check(to_records(rows[list(schema.features)])):
             return records[0]
     return dict.fromkeys(schema.features)

@@ -60,3 +60,24 @@ def test_given_a_file_of_variables_that_is_no_text_then_one_line_says_so(tmp_pat
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / '.env'}: cannot be read")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["$ecret", "ab$cd", '"a\\$b"', "$2b$10$abcdef"])
+def test_given_a_dollar_that_just_would_replace_then_one_line_says_so(tmp_path, value):
+    (tmp_path / ".env").write_text(f"SERVING_TOKEN={value}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import common"],
+        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "SERVING_TOKEN: a value with a $ must stand between single quotes" in done.stderr
+    assert value.strip('"') not in done.stderr
+
+
+@pytest.mark.parametrize("value", ["'$ecret'", "${NOBODY}", "plain  # costs $5"])
+def test_given_other_dollars_then_they_are_fine(tmp_path, value):
+    (tmp_path / ".env").write_text(f"GREETING={value}\n")
+    environment_after_import(tmp_path)

@@ -14,7 +14,9 @@ COMMAND = ["-c", "import sys; print('done', *sys.argv[1:])", "a b"]
 
 
 @pytest.mark.parametrize(
-    ("answer", "done"), [("y", True), ("yes", True), ("n", False), ("", False)]
+    ("answer", "done"),
+    # the last is Ctrl-D
+    [("y", True), ("yes", True), ("n", False), ("", False), ("\x04", False)],
 )
 def test_asks_at_a_terminal(answer, done):
     ours, theirs = pty.openpty()

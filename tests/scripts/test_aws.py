@@ -26,6 +26,10 @@ pytestmark = [
 ]
 
 SECRET_KEY = "secret-of-the-administrator"  # noqa: S105 - nobody's
+STILL_BILLED = (
+    "endpoint penguins is still there, and billed; run `ENDPOINT_NAME=penguins just"
+    " sagemaker-delete` first"
+)
 FILES = (".env", ".aws/credentials", ".aws/config", ".metaflow/config_production.json")
 
 
@@ -239,14 +243,75 @@ def test_teardown_without_anything_says_so(cloud):
 
 def test_teardown_cleans_up_after_a_stack_that_is_gone(cloud):
     cloud.run("setup", "me")
-    iam = cloud.client("iam")
-    iam.delete_access_key(UserName="me", AccessKeyId=access_keys(cloud)[0])
-    aws_stacks.delete(cloud.client("cloudformation"), "rookery")
+    remove_stack(cloud)
     assert cloud.run("teardown").exit_code == 0
     assert not [file for file in cloud.home.rglob("*") if file.is_file()]
 
 
-def test_teardown_refuses_while_the_endpoint_is_billed(cloud):
+def test_teardown_elsewhere_says_where_the_files_lead_and_changes_nothing(cloud):
+    cloud.run("setup", "me")
+    before = cloud.read()
+    told = one_error(cloud.run("teardown", "eu-west-1"))
+    assert told.startswith("account 123456789012, region eu-west-1: there is nothing to remove;")
+    assert "lead to account 123456789012, region us-east-1: " in told
+    assert cloud.read() == before
+    assert output(cloud, "Bucket")
+
+
+@pytest.mark.parametrize("name", [".env", ".aws/config"])
+def test_teardown_with_another_account_changes_nothing(cloud, name):
+    cloud.run("setup", "me")
+    # moto has one account only: the other's stack is not seen from it
+    remove_stack(cloud)
+    file = cloud.home / name
+    ours, others = "arn:aws:iam::123456789012", "arn:aws:iam::210987654321"
+    file.write_text(file.read_text().replace(ours, others))
+    before = cloud.read()
+    told = one_error(cloud.run("teardown"))
+    assert "lead to account 210987654321, region us-east-1: " in told
+    assert cloud.read() == before
+
+
+def test_teardown_of_another_region_leaves_the_files_of_this_one(cloud):
+    cloud.run("setup", "you", "eu-west-1")
+    cloud.run("setup", "me")
+    before = cloud.read()
+    result = cloud.run("teardown", "eu-west-1")
+    assert result.exit_code == 0, result.output
+    assert "they lead to account 123456789012, region us-east-1" in result.output
+    assert cloud.read() == before
+    assert [user["UserName"] for user in cloud.client("iam").list_users()["Users"]] == ["me"]
+    assert cloud.run("teardown").exit_code == 0
+    assert not [file for file in cloud.home.rglob("*") if file.is_file()]
+
+
+def test_teardown_works_where_the_files_are_gone(cloud):
+    cloud.run("setup", "me")
+    for file in cloud.read():
+        file.unlink()
+    assert cloud.run("teardown").exit_code == 0
+    assert not cloud.client("cloudformation").describe_stacks()["Stacks"]
+
+
+def test_teardown_refuses_while_the_endpoint_is_billed(cloud, endpoint):
+    result = cloud.run("teardown")
+    assert one_error(result) == STILL_BILLED
+    assert cloud.client("s3").list_buckets()["Buckets"]
+
+
+def test_setup_refuses_another_name_while_the_endpoint_is_billed(cloud, endpoint, monkeypatch):
+    before = cloud.read()
+    monkeypatch.setenv("ENDPOINT_NAME", "other")
+    assert one_error(cloud.run("setup", "me")) == STILL_BILLED
+    assert cloud.read() == before
+    cloud.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+    assert cloud.run("setup", "me").exit_code == 0
+    assert dotenv(cloud)["ENDPOINT_NAME"] == "other"
+
+
+@pytest.fixture
+def endpoint(cloud):
+    """The endpoint that the policies of a stack allow."""
     cloud.run("setup", "me")
     sagemaker = cloud.client("sagemaker")
     role = output(cloud, "SagemakerRole")
@@ -258,11 +323,10 @@ def test_teardown_refuses_while_the_endpoint_is_billed(cloud):
     variant |= {"InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="penguins", EndpointConfigName="c")
-    result = cloud.run("teardown")
-    assert one_error(result) == (
-        "endpoint penguins is still there, and billed; run `just sagemaker-delete` first"
-    )
-    assert cloud.client("s3").list_buckets()["Buckets"]
+    yield "penguins"
+    # moto's reset leaves it
+    for one in sagemaker.list_endpoints()["Endpoints"]:
+        sagemaker.delete_endpoint(EndpointName=one["EndpointName"])
 
 
 @pytest.mark.parametrize(
@@ -462,6 +526,13 @@ def test_no_secret_is_ever_said(cloud):
     cloud.run("teardown")
     assert len(hidden) > 3
     assert not [secret for secret in hidden if secret in cloud.said]
+
+
+def remove_stack(cloud):
+    """Remove the stack as somebody would in the console."""
+    iam = cloud.client("iam")
+    iam.delete_access_key(UserName="me", AccessKeyId=access_keys(cloud)[0])
+    aws_stacks.delete(cloud.client("cloudformation"), "rookery")
 
 
 def dotenv(cloud):

@@ -164,6 +164,7 @@ def test_ports_are_free_or_ours_or_taken(monkeypatch):
         ("ROOKERY_STAET=.rookery\n", "warn", "ROOKERY_STAET"),
         ("AGENT_MODEL=openai/gpt-5\n", "warn", "another value"),
         ("NOT_SET_YET=hello\nGREETING=${NOT_SET_YET}\n", "ok", "2 variables"),
+        ("A='$b'\nSERVING_TOKEN=$ecret9\n", "fail", "SERVING_TOKEN: just and shells replace a $"),
     ],
 )
 def test_variables(tmp_path, monkeypatch, text, state, named):
@@ -254,6 +255,19 @@ def test_a_server_of_mlflow_that_does_not_answer(make_settings, free_port, stran
     assert only(checks_project.check_store(silent))[0] == "fail"
     other = make_settings(mlflow_tracking_uri=stranger)
     assert only(checks_project.check_store(other))[0] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("account", "expected"),
+    [("me:secret@", "warn"), ("me:sec/ret@", "fail"), ("[me:secret@", "fail")],
+)
+def test_a_password_of_mlflows_server_is_used_and_not_shown(
+    make_settings, stranger, account, expected
+):
+    uri = stranger.replace("//", f"//{account}")
+    state, text = only(checks_project.check_store(make_settings(mlflow_tracking_uri=uri)))
+    assert state == expected
+    assert "sec" not in text
 
 
 def test_an_endpoint_that_nothing_was_deployed_to(make_settings):

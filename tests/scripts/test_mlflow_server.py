@@ -44,8 +44,12 @@ def test_environment_names_no_server():
     ("uri", "shown"),
     [
         ("postgresql://me:secret@db/runs", "postgresql://…@db/runs"),
+        ("postgresql://me:sec/r@t@db/runs", "postgresql://…@db/runs"),
         ("http://me:secret@127.0.0.1:5000", "http://…@127.0.0.1:5000"),
+        ("https://token@mlflow.example/", "https://…@mlflow.example/"),
+        ("https://mlflow.example/runs/me@work", "https://mlflow.example/runs/me@work"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("sqlite:////data/a:b//me@work.db", "sqlite:////data/a:b//me@work.db"),
     ],
 )
 def test_no_password_is_shown(uri, shown):

@@ -23,11 +23,18 @@ def make(tmp_path):
     app = typer.Typer()
     app.command()(new_project.new_project)
 
-    def run(columns: dict[str, list], *words: str, name: str = "mine", target: str = "kind"):
-        file = tmp_path / "table.csv"
-        with file.open("w", encoding="utf-8", newline="") as written:
+    def run(
+        columns: dict[str, list],
+        *words: str,
+        name: str = "mine",
+        target: str = "kind",
+        file: str = "table.csv",
+    ):
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as written:
             csv.writer(written).writerows([columns, *zip(*columns.values(), strict=True)])
-        given = [name, "--data", str(file), "--target", target, "--folder", str(tmp_path), *words]
+        given = [name, "--data", str(path), "--target", target, "--folder", str(tmp_path), *words]
         done = CliRunner().invoke(app, given)
         return done.exit_code, done.output
 
@@ -131,6 +138,27 @@ def test_odd_names_and_values_come_through_yaml(make, tmp_path):
     assert schema.target == "klasse: #1"
     assert schema.classes == ("ja", "no")
     assert schema.categories[odd] == tuple(f"{odd} {row}" for row in range(3))
+
+
+@pytest.mark.parametrize("name", ["a #1", "a: b", "$HOME", "'a' \"b\"", "{a", "- a", "東京"])
+def test_odd_paths_come_through_yaml(make, tmp_path, monkeypatch, name):
+    # one that stands in for the file while the command runs
+    monkeypatch.setenv("DATASET", "none.csv")
+    code, said = make(table(), file=f"{name}/{name}.csv")
+
+    assert code == 0, said
+    found = settings.load(tmp_path / "mine.yml").dataset
+    assert found.path == str(tmp_path / name / f"{name}.csv")
+    assert len(read_table(found).rows) == ROWS
+
+
+def test_a_path_that_would_end_the_variable_is_refused(make, tmp_path):
+    code, said = make(table(), file="a}b.csv")
+
+    assert code == 1
+    assert said.count("\n") == 1, said
+    assert "a } ends a variable of the config file" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["a}b.csv"]
 
 
 def test_rare_classes_are_left_out_and_their_rows_allowed_for(make, tmp_path):

@@ -11,12 +11,20 @@ import requests
 import typer
 from typer.testing import CliRunner
 
-from common import registry
+from common import ROOT, registry, settings
 from inference import launcher
+from inference.errors import BackendError
 from inference.local import ARTIFACTS
 from scripts import rollback
 
 pytestmark = pytest.mark.integration
+
+VARIABLES = {
+    "ENDPOINT_NAME": "penguins",
+    "BUCKET": "rookery-rollback",
+    "SAGEMAKER_ROLE": "arn:aws:iam::123456789012:role/sagemaker",
+    "SERVING_IMAGE": "serving:1",
+}
 
 
 @pytest.fixture
@@ -88,6 +96,17 @@ def test_given_nothing_more_then_the_previous_champion_is_back_and_a_second_time
 
     assert run()[0] == 0
     assert state(local)[:2] == ("2", {"champion": "2", "previous": "1", "challenger": "3"})
+
+
+def test_given_captures_that_are_damaged_then_it_goes_back_all_the_same(run, local):
+    database = local.settings.database
+    database.with_name(f"{database.name}-wal").unlink(missing_ok=True)
+    database.write_bytes(b"no database" * 1000)
+
+    code, _, told = run()
+
+    assert code == 0, told
+    assert answering(local) == "1"
 
 
 def test_given_a_dry_run_then_it_says_what_it_would_do_and_does_nothing(run, local):
@@ -185,6 +204,17 @@ def test_given_aliases_and_service_apart_then_it_brings_them_together(run, local
         "2",
         {"champion": "2", "previous": "1", "challenger": "3"},
     )
+
+
+def test_given_no_endpoint_then_none_is_created_unasked(make_version, moto, monkeypatch):
+    for _ in range(2):
+        registry.promote(make_version(), "better", {})
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    backend = settings.load(ROOT / "config" / "sagemaker.yml").create_backend()
+
+    with pytest.raises(BackendError, match=r"penguins serves nothing .*`just sagemaker-deploy`"):
+        rollback.make_plan("penguins", backend, None, None)
 
 
 def test_given_no_server_then_one_is_started_with_the_previous_version(run, local):

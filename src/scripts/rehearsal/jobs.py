@@ -16,6 +16,7 @@ from moto.batch import models
 from moto.batch.utils import JobStatus
 
 from common import ROOT
+from inference.container import cores
 from scripts.rehearsal.processes import Processes
 
 POLL_SECONDS = 0.2
@@ -156,5 +157,5 @@ def install(processes: Processes, logs: Path, url: str) -> None:
         url: Where they find AWS.
     """
     ProcessJob.processes, ProcessJob.logs, ProcessJob.url = processes, logs / "jobs", url
-    ProcessJob.slots = threading.BoundedSemaphore(len(os.sched_getaffinity(0)))
+    ProcessJob.slots = threading.BoundedSemaphore(cores())
     models.Job = ProcessJob  # type: ignore[misc] - the one name by which moto makes jobs
