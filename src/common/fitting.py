@@ -54,8 +54,8 @@ class FoldResult:
         fold: Number of the fold, from 0.
         rows: Positions of the fold's evaluation rows in the table.
         probabilities: Out-of-fold probabilities, shape (len(rows), classes).
-        metrics: accuracy, loss, f1_macro, and recall_<class> for each class, on those of its rows
-            that are current.
+        metrics: accuracy, loss, f1_macro, and recall_<class> for each class that occurs, on those
+            of its rows that are current.
         history: Value per epoch, of loss and accuracy on the rows fitted and on those not fitted.
         drops: What shuffling each column costs on those of its rows that are current.
     """
@@ -305,7 +305,9 @@ def fit_fold(
 
 
 def score(schema: Schema, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Return accuracy, log loss, macro F1 and the recall of each class.
+    """Return accuracy, log loss, macro F1 and the recall of each class that occurs.
+
+    Nothing is known of a class without a row: it has no recall, and no part in macro F1.
 
     Args:
         schema: Names the classes.
@@ -318,22 +320,26 @@ def score(schema: Schema, truth: np.ndarray, probabilities: np.ndarray) -> dict[
     predicted = probabilities.argmax(axis=1)
     # float32 rows sum to 1 within 1e-7 only, and log_loss wants better
     exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=float)
-    recalls = recall_score(truth, predicted, labels=labels, average=None, zero_division=0)
+    present = np.unique(truth)
+    recalls = recall_score(truth, predicted, labels=present, average=None)
     return {
         "accuracy": float(accuracy_score(truth, predicted)),
         "loss": float(log_loss(truth, exact, labels=labels)),
         "f1_macro": float(
-            f1_score(truth, predicted, labels=labels, average="macro", zero_division=0)
+            f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
         ),
-        **{f"recall_{n}": float(r) for n, r in zip(schema.classes, recalls, strict=True)},
+        **{
+            f"recall_{schema.classes[code]}": float(recall)
+            for code, recall in zip(present, recalls, strict=True)
+        },
     }
 
 
 def summarize(results: list[FoldResult]) -> dict[str, float]:
-    """Return mean and standard deviation over the folds of every metric."""
+    """Return mean and standard deviation of every metric over the folds that have it."""
     summary = {}
-    for name in results[0].metrics:
-        values = [result.metrics[name] for result in results]
+    for name in dict.fromkeys(name for result in results for name in result.metrics):
+        values = [result.metrics[name] for result in results if name in result.metrics]
         summary[f"{name}_mean"] = float(np.mean(values))
         summary[f"{name}_std"] = float(np.std(values))
     return summary

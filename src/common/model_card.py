@@ -50,7 +50,8 @@ ALWAYS = (
     "Every row is taken for one of the classes; the model cannot say that it is none of them.",
     (
         "The figures are those of networks that were each fitted on a part of the rows (out of"
-        " fold); the final one was fitted on all of them, and no row is left to measure it on."
+        " fold); the final one was fitted on all of them, or on nine tenths where the last one"
+        " tells when to stop (`patience`), and no row is left to measure it on."
     ),
     (
         "Without labels, monitoring sees that inputs change, not that the truth does: where the"
@@ -79,6 +80,7 @@ class Facts:
         intended_use: What it is for; INTENDED_USE says something general.
         not_for: What it is not for; NOT_FOR says something general.
         provenance: Who collected the data, how, and under which licence.
+        config: Config file that `ROOKERY_CONFIG` named; empty for the default one.
     """
 
     project: str
@@ -96,6 +98,7 @@ class Facts:
     intended_use: str = ""
     not_for: Sequence[str] = ()
     provenance: str = ""
+    config: str = ""
 
 
 def model_card(facts: Facts) -> str:
@@ -135,7 +138,7 @@ def model_card(facts: Facts) -> str:
         environment=environment(),
         commit=facts.commit.removesuffix(CHANGED),
         changed=facts.commit.endswith(CHANGED),
-        command=Markup(command(facts.parameters)),  # noqa: S704 - quoted for a shell, and one line
+        command=Markup(command(facts.parameters, facts.config)),  # noqa: S704 - quoted for a shell, and one line
     )
 
 
@@ -217,7 +220,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def command(parameters: Mapping[str, object]) -> str:
+def command(parameters: Mapping[str, object], config: str = "") -> str:
     """Return the command that trains the same model."""
     parts = ["just", "train"]
     for name, value in parameters.items():
@@ -225,4 +228,5 @@ def command(parameters: Mapping[str, object]) -> str:
             parts += [f"--{name}"] if value else []
         else:
             parts += [f"--{name}", " ".join(str(value).split())]
-    return shlex.join(parts)
+    prefix = f"ROOKERY_CONFIG={shlex.quote(' '.join(config.split()))} " if config else ""
+    return prefix + shlex.join(parts)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOLERANCE = 1e-5
-# Of generated rows, whose values lie up to ten standard deviations out: logits reach some hundreds
-# there, of which float32 holds 1e-5. An error of a conversion is a hundred times as large.
-FAR_TOLERANCE = 1e-4
+# Of generated rows, whose values lie up to so many standard deviations out: logits reach some
+# hundreds there, of which float32 holds 1e-5. An error of a conversion is a hundred times as large.
+FAR_TOLERANCE, FAR = 1e-4, 10
 # what float32 loses in a softmax over a hundred classes is a hundredth of it
 SUM_TOLERANCE = 1e-3
 GENERATED_ROWS = 1_000
@@ -183,7 +183,7 @@ def prove_agreement(
         ({**record, name: None} for record in known for name in schema.features),
         ({**known[0], name: UNSEEN} for name in schema.categories),
     )
-    far = generate(schema, GENERATED_ROWS)
+    far = generate(schema, GENERATED_ROWS, rows=rows)
     largest = compare(schema, graph, reference, near, TOLERANCE)
     compare(schema, graph, reference, far, FAR_TOLERANCE)
     return largest
@@ -225,13 +225,26 @@ def compare(
     return largest
 
 
-def generate(schema: Schema, count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return random records that the schema allows, a tenth of their values missing."""
+def generate(
+    schema: Schema, count: int, seed: int = 0, rows: pd.DataFrame | None = None
+) -> list[dict[str, Any]]:
+    """Return random records that the schema allows, a tenth of their values missing.
+
+    Args:
+        schema: Names the features.
+        count: Of the records.
+        seed: Of the random values.
+        rows: Those of training, where no number may lie further from their mean than FAR standard
+            deviations: without a range, or in a wide one, float32 would be at its end.
+    """
     rng = np.random.default_rng(seed)
     columns = {}
     for name, feature in schema.features.items():
         if feature.kind == "number":
             low, high = feature.range or (-1000.0, 1000.0)
+            if rows is not None and (far := FAR * float(rows[name].std())) > 0:
+                near = float(rows[name].mean()) - far, float(rows[name].mean()) + far
+                low, high = (max(low, near[0]), min(high, near[1])) if feature.range else near
             values = rng.uniform(low, high, count).tolist()
         else:
             values = rng.choice([*feature.categories, UNSEEN], count).tolist()

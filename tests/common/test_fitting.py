@@ -62,11 +62,18 @@ def test_given_probabilities_then_scores_are_those_of_the_definitions(schema):
     assert scores["f1_macro"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
 
 
-def test_given_a_class_that_is_absent_then_its_recall_is_zero_and_nothing_fails(schema):
+def test_given_a_class_that_is_absent_then_nothing_is_said_of_it(schema):
     scores = fitting.score(schema, np.array([0, 0]), np.array([[1.0, 0, 0], [0.9, 0.1, 0]]))
 
-    assert scores["recall_Gentoo"] == 0
-    assert np.isfinite(list(scores.values())).all()
+    assert set(scores) == {"accuracy", "loss", "f1_macro", "recall_Adelie"}
+    assert scores["f1_macro"] == 1
+    folds = [
+        fitting.FoldResult(fold, np.arange(2), np.eye(3)[:2], {"recall_Gentoo": value}, {})
+        for fold, value in enumerate([1.0, 0.5])
+    ]
+    without = fitting.FoldResult(2, np.arange(2), np.eye(3)[:2], scores, {})
+    summary = fitting.summarize([without, *folds])
+    assert (summary["recall_Gentoo_mean"], summary["recall_Adelie_mean"]) == (0.75, 1.0)
 
 
 def test_given_folds_then_the_reference_holds_each_rows_own_out_of_fold_prediction(schema, rows):

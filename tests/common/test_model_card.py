@@ -190,3 +190,11 @@ def test_given_what_means_something_to_markdown_then_it_is_shown_as_it_is(text):
 
 def test_given_a_name_or_figure_then_no_mark_is_put_into_it():
     assert pages.escape_markdown("body_mass_g 0.5 to 1.5") == "body_mass_g 0.5 to 1.5"
+
+
+def test_given_another_config_file_then_the_command_names_it(schema, reference, make_facts):
+    facts = make_facts(schema, reference, config="config/my wine.yml")
+
+    assert "ROOKERY_CONFIG='config/my wine.yml' just train --training-epochs 50" in (
+        model_card.model_card(facts)
+    )

@@ -138,3 +138,16 @@ def test_given_a_schema_then_generated_records_fit_it_and_some_values_are_missin
     assert len(schema.check(records)) == 300
     missing = sum(value is None for record in records for value in record.values())
     assert 0.05 < missing / (300 * len(schema.features)) < 0.15
+
+
+def test_given_numbers_without_a_range_then_generated_ones_lie_near_those_of_training(schema):
+    features = {"a": {"kind": "number"}, "b": {"kind": "number", "range": [0, 1e9]}}
+    narrow = Schema.model_validate({"target": "t", "classes": ["x", "y"], "features": features})
+    rows = pd.DataFrame({"a": [0.01, 0.02, 0.03], "b": [5.0, 6.0, 7.0]})
+
+    made = pd.DataFrame(packaging.generate(narrow, 500, rows=rows))
+
+    assert made["a"].between(-0.08, 0.12).sum() == made["a"].notna().sum()
+    assert made["b"].between(0, 16).sum() == made["b"].notna().sum()
+    # without rows, as far as the schema allows
+    assert pd.DataFrame(packaging.generate(narrow, 500))["b"].max() > 1e8
