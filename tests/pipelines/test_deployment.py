@@ -81,9 +81,7 @@ def last_note(version: str) -> registry.Event:
 def test_given_challengers_then_equals_pass_worse_ones_are_refused_and_force_is_recorded(
     deployments, mlflow_store
 ):
-    deployments.register()
-    fine, _, output = deployments.deploy()
-    assert fine, output
+    deployments.start_with_champion()
     assert registry.aliases("penguins") == {"champion": "1"}
 
     # an equal one passes, with the table in the log and on the version

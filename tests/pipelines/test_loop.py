@@ -48,14 +48,13 @@ def test_given_captured_rows_then_labels_reach_them_all_once(workshop, deployed,
     assert fine, output
     assert run.data.count == unlabelled >= 50
     assert workshop.backend.load(schema, limit=5000, labelled=False).empty
-    assert workshop.run("traffic", mode="labels")[1].data.count == 0
+    assert workshop.backend.label(quality=0.9) == 0
 
 
 @pytest.mark.parametrize(
     ("parameters", "complaint"),
     [
         ({"mode": "nonsense"}, "--mode: expected traffic or labels, not 'nonsense'"),
-        ({"samples": 0}, "--samples: expected at least 1, not 0"),
         ({"mode": "labels", "labels": ""}, "--labels: expected a CSV file, not nothing"),
         ({"backend": "backend.Moon"}, "backend 'backend.Moon': there is no such class"),
     ],

@@ -147,7 +147,7 @@ def monitor(workshop, *words: str, **environment: str) -> tuple[int, dict, str]:
 
 
 @pytest.mark.integration
-def test_given_drift_then_it_exits_2_and_tells_of_the_change_once(
+def test_given_drift_then_it_exits_2_and_tells_of_the_change(
     workshop, deployed, mlflow_client, hook
 ):
     target, told = hook
@@ -162,13 +162,10 @@ def test_given_drift_then_it_exits_2_and_tells_of_the_change_once(
     workshop.run("traffic", samples=300, seed=2, drift=True)
     code, drifted, printed = monitor(workshop, "--samples", "300", ALERT_URLS=urls)
     assert code == 2, printed
-    code, again, printed = monitor(workshop, "--samples", "300", ALERT_URLS=urls)
-    assert code == 2, printed
 
-    # the target that is down is a line, not an error, each time
-    for outcome in (drifted, again):
-        assert len(outcome["alerts"]) == 1
-        assert outcome["alerts"][0].startswith("ALERT_URLS, target 2 (json): ")
+    # the target that is down is a line, not an error
+    assert len(drifted["alerts"]) == 1
+    assert drifted["alerts"][0].startswith("ALERT_URLS, target 2 (json): ")
     assert "t0ken" not in printed
     assert [message["title"] for message in told][
         -1
@@ -176,7 +173,6 @@ def test_given_drift_then_it_exits_2_and_tells_of_the_change_once(
     assert sum("penguins: fail" in message["title"] for message in told) == 1
     assert "body_mass_g" in told[-1]["message"]
     assert drifted["before"] == usual["verdict"]
-    assert again["before"] == "fail"
 
     # the labels of the usual traffic are new to the champion
     assert drifted["retraining"]["labels"] >= 300
@@ -197,4 +193,4 @@ def test_given_drift_then_it_exits_2_and_tells_of_the_change_once(
     for name in names:
         assert os.path.getsize(f"{drifted['reports']}/{name}") > 0  # noqa: PTH202 - a text
     snapshots = list((workshop.folder / "evidently").glob("*/snapshots/*.json"))
-    assert len(snapshots) >= 3 * 3
+    assert len(snapshots) >= 2 * 3
