@@ -101,13 +101,14 @@ class InvalidRecordsError(RookeryError):
     status = 422
     code = "invalid_records"
 
-    def __init__(self, problems: list[dict[str, Any]]) -> None:
+    def __init__(self, problems: list[dict[str, Any]], unseen_from: int | None = None) -> None:
         self.problems = problems
         first = problems[0]
         place = ", ".join(f"{key} {first[key]!r}" for key in ("row", "column") if key in first)
         got = f", not {first['value']!r}" if "value" in first else ""
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{place}: {first['expected']}{got}{more}")
+        rest = f"; rows from {unseen_from} on were not looked at" if unseen_from else ""
+        super().__init__(f"{place}: {first['expected']}{got}{more}{rest}")
 
     def answer(self) -> dict[str, Any]:
         """Return the JSON body, with the first problems one by one."""

@@ -242,10 +242,7 @@ class Schema(Strict):
                 problems += [found | {"row": start + found["row"]} for found in error.problems]
         if not problems:
             return checked
-        refusal = InvalidRecordsError(problems)
-        if end < len(records):
-            refusal.args = (f"{refusal}; rows from {end} on were not looked at",)
-        raise refusal
+        raise InvalidRecordsError(problems, end if end < len(records) else None)
 
     def _problem(self, detail: Mapping[str, Any]) -> dict[str, Any]:
         row, *rest = detail["loc"] or ("all",)
