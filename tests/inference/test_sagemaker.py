@@ -29,6 +29,8 @@ def _aws():
     with LocalAws(health_seconds=20) as started, pytest.MonkeyPatch.context() as patch:
         for name, value in started.environment.items():
             patch.setenv(name, value)
+        # the stand-in is quicker than AWS
+        patch.setattr(endpoint, "FIRST_PAUSE", 0.1)
         started.client("s3").create_bucket(Bucket=BUCKET)
         yield started
 
