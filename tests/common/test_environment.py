@@ -24,6 +24,21 @@ def environment_after_import(folder, **given) -> dict:
     return json.loads(answer.stdout)
 
 
+def refusal_of(folder, content: bytes) -> str:
+    """Import `common` beside such a .env, which must fail, and return what it says."""
+    (folder / ".env").write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", "import common"],
+        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(folder)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
 def test_given_a_file_of_variables_then_they_are_read_but_do_not_replace_what_is_set(tmp_path):
     (tmp_path / ".env").write_text("GREETING=from the file\nKERAS_BACKEND=tensorflow\n")
 
@@ -49,32 +64,15 @@ def test_given_a_bare_machine_then_metaflow_finds_a_user_name(tmp_path, given, n
 
 
 def test_given_a_file_of_variables_that_is_no_text_then_one_line_says_so(tmp_path):
-    (tmp_path / ".env").write_bytes(b"NAME=\xff\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "import common"],
-        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path / '.env'}: cannot be read")
-    assert done.stderr.count("\n") == 1
+    said = refusal_of(tmp_path, b"NAME=\xff\n")
+    assert said.startswith(f"error: {tmp_path / '.env'}: cannot be read")
 
 
 @pytest.mark.parametrize("value", ["$ecret", "ab$cd", '"a\\$b"', "$2b$10$abcdef"])
 def test_given_a_dollar_that_just_would_replace_then_one_line_says_so(tmp_path, value):
-    (tmp_path / ".env").write_text(f"SERVING_TOKEN={value}\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "import common"],
-        env={"PATH": os.environ["PATH"], "ROOKERY_ROOT": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "SERVING_TOKEN: a value with a $ must stand between single quotes" in done.stderr
-    assert value.strip('"') not in done.stderr
+    said = refusal_of(tmp_path, f"SERVING_TOKEN={value}\n".encode())
+    assert "SERVING_TOKEN: a value with a $ must stand between single quotes" in said
+    assert value.strip('"') not in said
 
 
 @pytest.mark.parametrize("value", ["'$ecret'", "${NOBODY}", "plain  # costs $5"])
