@@ -161,7 +161,7 @@ def build_transformers(schema: Schema) -> Any:  # noqa: ANN401 - scikit-learn ha
     return ColumnTransformer(parts)
 
 
-def build_network(inputs: int, classes: int, settings: NetworkSettings) -> Any:  # noqa: ANN401
+def build_network(inputs: int, classes: int, settings: NetworkSettings) -> Any:  # noqa: ANN401 - Keras has no static types
     """Return a compiled Keras network, softmax over the classes."""
     keras = import_keras()
     network = keras.Sequential(
@@ -183,7 +183,7 @@ def build_network(inputs: int, classes: int, settings: NetworkSettings) -> Any: 
     return network
 
 
-def batches(arrays: tuple[np.ndarray, ...], size: int, seed: int | None) -> Any:  # noqa: ANN401
+def batches(arrays: tuple[np.ndarray, ...], size: int, seed: int | None) -> Any:  # noqa: ANN401 - TensorFlow has no static types
     """Return a tf.data pipeline over features, labels and, if any, weights of rows.
 
     They are shuffled anew each epoch where a seed is given.
@@ -314,7 +314,7 @@ def score(schema: Schema, truth: np.ndarray, probabilities: np.ndarray) -> dict[
         truth: Class positions, shape (rows,).
         probabilities: Shape (rows, classes).
     """
-    from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score  # noqa: PLC0415
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score  # noqa: PLC0415 - 3 s
 
     labels = list(range(len(schema.classes)))
     predicted = probabilities.argmax(axis=1)

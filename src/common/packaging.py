@@ -63,7 +63,7 @@ class ModelFiles:
         reference.to_parquet(folder / REFERENCE)
 
 
-def package(schema: Schema, transformers: Any, network: Any, rows: pd.DataFrame) -> ModelFiles:  # noqa: ANN401
+def package(schema: Schema, transformers: Any, network: Any, rows: pd.DataFrame) -> ModelFiles:  # noqa: ANN401 - Keras and scikit-learn have no static types
     """Build the graph, and prove that it answers as Keras and scikit-learn do.
 
     Raises:
@@ -85,7 +85,7 @@ def package(schema: Schema, transformers: Any, network: Any, rows: pd.DataFrame)
         return ModelFiles(graph, path.read_bytes(), serialized, disagreement)
 
 
-def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # noqa: ANN401
+def build_graph(schema: Schema, transformers: Any, network: Any) -> bytes:  # noqa: ANN401 - see package
     """Join the transformers and the network into one ONNX graph.
 
     Its inputs are the features by name, shape (rows, 1), float32 or text; its output is

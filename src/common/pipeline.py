@@ -101,7 +101,7 @@ class Preparation(UserStepDecorator):
     Metaflow hands an error of a step to the decorators around it, but not one of a decorator.
     """
 
-    def pre_step(self, step_name: str, flow: Any, inputs: Any = None) -> None:  # noqa: ANN401, ARG002
+    def pre_step(self, step_name: str, flow: Any, inputs: Any = None) -> None:  # noqa: ANN401, ARG002 - Metaflow's signature
         """Prepare the step, with any error in one line."""
         try:
             self.prepare(flow)
@@ -240,7 +240,7 @@ class AroundEveryStep(FlowMutator):
             step.add_decorator("resources", deco_kwargs={"cpu": 1, "memory": MEMORY})
             step.add_decorator("environment", deco_kwargs={"vars": passed_on})
             if remote.is_remote():
-                step.add_decorator(registration, duplicates=step.IGNORE)  # type: ignore[arg-type]
+                step.add_decorator(registration, duplicates=step.IGNORE)  # type: ignore[arg-type] - see above
             if secret:
                 source = {"type": "aws-secrets-manager", "id": secret}
                 # where the variables are set already, they are the same or out of date

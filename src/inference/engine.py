@@ -104,8 +104,8 @@ class KerasEngine:
         import pandas as pd  # noqa: PLC0415 - serving with the graph needs no pandas
 
         table = pd.DataFrame({name: column[:, 0] for name, column in columns.items()})
-        features = np.asarray(self._transformers.transform(table), dtype=np.float32)  # type: ignore[attr-defined]
-        return np.asarray(self._network(features, training=False))  # type: ignore[operator]
+        features = np.asarray(self._transformers.transform(table), dtype=np.float32)  # type: ignore[attr-defined] - an object to type checkers
+        return np.asarray(self._network(features, training=False))  # type: ignore[operator] - see above
 
 
 def import_keras() -> Any:  # noqa: ANN401 - a module

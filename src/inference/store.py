@@ -143,7 +143,7 @@ class Store:
         if labelled is not None:
             conditions.append(f"target IS {'NOT' if labelled else ''} NULL")
         rows = self._connection.execute(
-            "SELECT request_id || '-' || row, time, model_version, features, prediction,"  # noqa: S608
+            "SELECT request_id || '-' || row, time, model_version, features, prediction,"  # noqa: S608 - conditions are this file's own, values are bound
             " confidence, probabilities, target FROM predictions"
             f" WHERE {' AND '.join(conditions)} ORDER BY key DESC LIMIT ?",
             [*values, limit],

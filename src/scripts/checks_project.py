@@ -225,7 +225,7 @@ def check_aws(settings: Settings) -> Iterator[Finding]:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    from inference.aws import ADVICE, code  # noqa: PLC0415
+    from inference.aws import ADVICE, code  # noqa: PLC0415 - imports boto3
 
     quick = Config(
         connect_timeout=ANSWER_SECONDS,

@@ -110,7 +110,7 @@ async def play(
     from google.adk.apps import App  # noqa: PLC0415 - 3 s, see tournament
     from google.adk.sessions.sqlite_session_service import SqliteSessionService  # noqa: PLC0415
 
-    from agents import models as agent_models  # noqa: PLC0415
+    from agents import models as agent_models  # noqa: PLC0415 - import ADK
     from agents.running import run  # noqa: PLC0415
     from agents.tic_tac_toe import agent, standings  # noqa: PLC0415
 

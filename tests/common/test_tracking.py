@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import socket
 import threading
 import time
 import traceback
@@ -103,8 +104,6 @@ def test_given_no_server_then_the_error_names_uri_reason_and_remedy_soon(uri):
 
 @pytest.mark.integration
 def test_given_a_server_that_accepts_and_says_nothing_then_it_ends_within_ten_seconds():
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(RegistryError, match="does not answer"):

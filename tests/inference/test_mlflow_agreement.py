@@ -452,7 +452,7 @@ def theirs(model, schema, free_port, tmp_path_factory):
     import uvicorn  # noqa: PLC0415
     from mlflow.pyfunc import scoring_server  # noqa: PLC0415
 
-    from common.registration import SOURCE, signature  # noqa: PLC0415
+    from common.registration import SOURCE, signature  # noqa: PLC0415 - imports MLflow
 
     saved = tmp_path_factory.mktemp("theirs") / "model"
     with pytest.MonkeyPatch.context() as patch:

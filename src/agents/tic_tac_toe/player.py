@@ -60,7 +60,7 @@ def is_legal(current: str, told: object) -> bool:
     """Whether what a model answered, as JSON or as a tool's arguments, is a move on a free cell."""
     try:
         parse = Move.model_validate_json if isinstance(told, str) else Move.model_validate
-        return parse(told).cell in board.free_cells(current)  # type: ignore[arg-type]
+        return parse(told).cell in board.free_cells(current)  # type: ignore[arg-type] - either of the two takes what it is given
     except ValidationError:
         return False
 

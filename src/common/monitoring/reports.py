@@ -124,7 +124,7 @@ def quality_report(window: Window, snapshots: "dict[str, Snapshot] | None" = Non
         DataDefinition,
         MulticlassClassification,
     )
-    from evidently.presets import ClassificationPreset  # noqa: PLC0415
+    from evidently.presets import ClassificationPreset  # noqa: PLC0415 - see above
 
     columns = {"target": "target", "prediction_labels": PREDICTION}
     if len(window.schema.classes) == BINARY:

@@ -107,7 +107,7 @@ class ControlPlane:
             region, "endpoint configuration", name, "describe_endpoint_config", **key
         )
         known = self._client("sagemaker", region).meta.service_model
-        types = known.shape_for("ProductionVariantInstanceType").enum  # type: ignore[attr-defined]
+        types = known.shape_for("ProductionVariantInstanceType").enum  # type: ignore[attr-defined] - a StringShape has it
         for place, variant in enumerate(content["ProductionVariants"], 1):
             if (given := variant.get("InstanceType", types[0])) not in types:
                 raise invalid(

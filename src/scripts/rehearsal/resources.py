@@ -113,7 +113,7 @@ class Secret(CloudFormationModel):
 
 def give_batch_its_role() -> None:
     """Let Batch use its own role, as AWS does; moto wants one to be named."""
-    make = ComputeEnvironment.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]
+    make = ComputeEnvironment.create_from_cloudformation_json.__func__  # type: ignore[attr-defined] - a class method has it
 
     def with_role(
         cls: type,
@@ -129,7 +129,7 @@ def give_batch_its_role() -> None:
         cloudformation_json["Properties"].setdefault("ServiceRole", role.arn)
         return make(cls, resource_name, cloudformation_json, account_id, region_name, **more)
 
-    ComputeEnvironment.create_from_cloudformation_json = classmethod(with_role)  # type: ignore[method-assign]
+    ComputeEnvironment.create_from_cloudformation_json = classmethod(with_role)  # type: ignore[method-assign] - moto is changed here on purpose
 
 
 def report_stacks() -> None:
@@ -145,7 +145,7 @@ def report_stacks() -> None:
         except Exception as error:
             # the innermost one
             if not hasattr(error, "resource"):
-                error.resource = (logical, description["Type"])  # type: ignore[attr-defined]
+                error.resource = (logical, description["Type"])  # type: ignore[attr-defined] - take_back looks for it
             raise
 
     def execute_and_tell(
@@ -175,7 +175,7 @@ def report_stacks() -> None:
         stack.output_map = stack._create_output_map()  # noqa: SLF001 - see above
 
     parsing.parse_and_create_resource = create_or_name
-    CloudFormationBackend.execute_change_set = execute_and_tell  # type: ignore[method-assign]
+    CloudFormationBackend.execute_change_set = execute_and_tell  # type: ignore[method-assign] - moto is changed here on purpose
 
 
 def take_back(stack: Stack, before: set[str], error: Exception) -> None:

@@ -138,6 +138,6 @@ def running(place: Place) -> tuple[str, str] | None:
 def healthy(url: str) -> bool:
     """Whether a server answers."""
     try:
-        return urllib3.request("GET", url, timeout=2, retries=False).status == 200  # noqa: PLR2004
+        return urllib3.request("GET", url, timeout=2, retries=False).status == 200  # noqa: PLR2004 - HTTP's OK
     except urllib3.exceptions.HTTPError:
         return False

@@ -101,7 +101,7 @@ def test_every_run_is_a_point_of_each_panel_and_its_reports_stand_beside_it(tmp_
 
 
 def test_every_panel_shows_a_figure_of_a_real_review(tmp_path, make_window, draw):
-    from common.monitoring.review import judge, run_checks  # noqa: PLC0415
+    from common.monitoring.review import judge, run_checks  # noqa: PLC0415 - 1 s
 
     window = make_window(draw(300))
     judged = judge("2", 300, run_checks(window, drift.compare(window), {}))

@@ -19,7 +19,7 @@ class HtmlCard(MetaflowCard):
 
     type = "html"
 
-    def __init__(self, options: dict[str, Any] | None = None, **_: Any) -> None:  # noqa: ANN401
+    def __init__(self, options: dict[str, Any] | None = None, **_: Any) -> None:  # noqa: ANN401 - Metaflow's signature
         self._artifact = (options or {}).get("artifact", "html")
 
     def render(self, task: Any) -> str:  # noqa: ANN401 - Metaflow's client has no static types
