@@ -85,13 +85,13 @@ def alarms(aws, name):
 
 
 def interrupt(monkeypatch, work, *arguments):
-    """Press Ctrl-C as soon as something waits for the endpoint."""
+    """Press Ctrl-C as soon as something waits for the endpoint, however soon that is at rest."""
 
-    def press_ctrl_c(_):
+    def press_ctrl_c(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(endpoint.time, "sleep", press_ctrl_c)
+        patch.setattr(endpoint.Endpoint, "_wait", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             work(*arguments)
 
